@@ -1,0 +1,133 @@
+"""One frozen ``Settings``, built once from the environment at each entry point."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from shared.config.regions import Region, load_regions
+from shared.errors import Misconfigured
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+T = TypeVar("T")
+
+WEBHOOK_RETRY_SCHEDULE: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""Seconds between attempts after the first, immediate one; Standard Webhooks 1.0.0, "Deliverability and reliability"."""
+
+REMINDER_THRESHOLDS: Final = (60, 30, 15, 7, 3, 1, 0)
+"""Days before expiry. "Expired" is a threshold of its own, after these."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set from outside; see ``docs/configuration.md``."""
+
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    kek_file: Path
+    regions: dict[str, Region] = field(repr=False)
+    smtp_url: str | None = field(default=None, repr=False)
+    mail_from: str = "certfleet@localhost"
+    public_url: str = "http://127.0.0.1:8080"
+    log_level: str = "INFO"
+    webhook_allowed_networks: tuple[Network, ...] = ()
+    webhook_retry_schedule: tuple[timedelta, ...] = tuple(timedelta(seconds=s) for s in WEBHOOK_RETRY_SCHEDULE)
+    webhook_timeout: timedelta = timedelta(seconds=15)
+    lease: timedelta = timedelta(seconds=60)
+    sweep_every: timedelta = timedelta(seconds=5)
+    reminders_every: timedelta = timedelta(minutes=10)
+    database_pool: int = 20
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read ``CERTFLEET_*``, ``DATABASE_URL``, ``REDIS_URL`` and ``SMTP_URL``.
+
+    Raises:
+        Misconfigured: listing every problem at once.
+    """
+    reader = _Reader(environ)
+    settings = Settings(
+        database_url=reader.required("DATABASE_URL", "postgresql://user:password@host/certfleet"),
+        redis_url=reader.required("REDIS_URL", "redis://host:6379/0"),
+        kek_file=Path(reader.required("CERTFLEET_KEK_FILE", "/etc/certfleet/keks.json")),
+        regions=reader.parsed("CERTFLEET_REGIONS", lambda text: load_regions(Path(text)), {}),
+        smtp_url=environ.get("SMTP_URL") or None,
+        mail_from=environ.get("CERTFLEET_MAIL_FROM", "certfleet@localhost"),
+        public_url=environ.get("CERTFLEET_PUBLIC_URL", "http://127.0.0.1:8080").rstrip("/"),
+        log_level=reader.parsed("CERTFLEET_LOG_LEVEL", _log_level, "INFO"),
+        webhook_allowed_networks=reader.parsed("CERTFLEET_WEBHOOK_ALLOWED_NETWORKS", _networks, ()),
+        webhook_retry_schedule=reader.parsed(
+            "CERTFLEET_WEBHOOK_RETRY_SCHEDULE", _schedule, _schedule(",".join(map(str, WEBHOOK_RETRY_SCHEDULE)))
+        ),
+        webhook_timeout=reader.parsed("CERTFLEET_WEBHOOK_TIMEOUT_SECONDS", _seconds, timedelta(seconds=15)),
+        lease=reader.parsed("CERTFLEET_LEASE_SECONDS", _seconds, timedelta(seconds=60)),
+        sweep_every=reader.parsed("CERTFLEET_SWEEP_SECONDS", _seconds, timedelta(seconds=5)),
+        reminders_every=reader.parsed("CERTFLEET_REMINDERS_SECONDS", _seconds, timedelta(minutes=10)),
+        database_pool=reader.parsed("CERTFLEET_DATABASE_POOL", _positive, 20),
+    )
+    if "CERTFLEET_REGIONS" not in environ:
+        reader.problems.append("CERTFLEET_REGIONS is not set; point it at the regions file (TOML).")
+    if reader.problems:
+        raise Misconfigured(tuple(reader.problems))
+    return settings
+
+
+class _Reader:
+    """Collects problems instead of stopping at the first."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def required(self, name: str, example: str) -> str:
+        value = self.environ.get(name, "")
+        if not value:
+            self.problems.append(f"{name} is not set; for example {name}={example}.")
+        return value
+
+    def parsed(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        text = self.environ.get(name)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except Misconfigured as error:
+            self.problems.extend(error.problems)
+        except ValueError as error:
+            self.problems.append(f"{name}: {error}.")
+        return default
+
+
+def _log_level(text: str) -> str:
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+    if text.upper() not in levels:
+        raise ValueError(f"takes one of {', '.join(levels)}")
+    return text.upper()
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _schedule(text: str) -> tuple[timedelta, ...]:
+    return tuple(_seconds(part) for part in text.split(",") if part.strip())
+
+
+def _seconds(text: str) -> timedelta:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 10**9:
+        raise ValueError(f"takes seconds, a number above 0, not {text!r}")
+    return timedelta(seconds=value)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"takes a whole number from 1, not {text!r}")
+    return int(text)

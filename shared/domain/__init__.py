@@ -1,0 +1,1 @@
+"""Pure rules over values: no library, no clock, no input or output."""

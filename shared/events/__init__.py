@@ -1,0 +1,1 @@
+"""The facts that happen: catalogue, log, payloads."""

@@ -1,0 +1,1 @@
+"""Rows: one class per concept."""

@@ -1,0 +1,1 @@
+"""marshmallow: the shape of requests and answers, never the rules."""

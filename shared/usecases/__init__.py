@@ -1,0 +1,1 @@
+"""What users do, one module a verb; and the ports they need."""
