@@ -102,7 +102,9 @@ def parse_regions(document: dict[str, Any], *, origin: str) -> dict[str, Region]
 
 
 def _problems_of(entry: dict[str, Any], *, where: str, taken: dict[str, Region]) -> list[str]:
-    problems = [f"{where}: unknown key {key!r}; known: {', '.join(sorted(_KEYS))}." for key in sorted(set(entry) - _KEYS)]
+    problems = [
+        f"{where}: unknown key {key!r}; known: {', '.join(sorted(_KEYS))}." for key in sorted(set(entry) - _KEYS)
+    ]
     region_id = entry.get("id")
     if not isinstance(region_id, str) or not _REGION_ID.match(region_id):
         problems.append(f"{where}: id must be 1 to 64 characters of a-z, 0-9 and '-'.")

@@ -16,7 +16,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 T = TypeVar("T")
 
 WEBHOOK_RETRY_SCHEDULE: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Seconds between attempts after the first, immediate one; Standard Webhooks 1.0.0, "Deliverability and reliability"."""
+"""Seconds between attempts after the first, immediate one; Standard Webhooks 1.0.0, "Deliverability"."""
 
 REMINDER_THRESHOLDS: Final = (60, 30, 15, 7, 3, 1, 0)
 """Days before expiry. "Expired" is a threshold of its own, after these."""

@@ -23,7 +23,7 @@ class CertificateSource(StrEnum):
 
 
 class CertificateState(StrEnum):
-    """``validating`` until the worker has looked; then ``valid`` or ``rejected``; ``deleted`` when removed everywhere."""
+    """``validating`` until the worker has looked, then ``valid`` or ``rejected``; ``deleted`` once removed everywhere."""
 
     VALIDATING = "validating"
     VALID = "valid"

@@ -1,1 +1,32 @@
 """Rows: one class per concept."""
+
+from shared.models.accounts import Account, ApiToken, AuditEntry, IdempotentAnswer
+from shared.models.base import Base, Leased
+from shared.models.certificates import Certificate
+from shared.models.events import Event, EventCounter
+from shared.models.jobs import Deployment, Job, JobDeployment
+from shared.models.reminders import PeriodicRun, Reminder
+from shared.models.secrets import Purpose, Secret
+from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+
+__all__ = [
+    "Account",
+    "ApiToken",
+    "AuditEntry",
+    "Base",
+    "Certificate",
+    "Deployment",
+    "Event",
+    "EventCounter",
+    "IdempotentAnswer",
+    "Job",
+    "JobDeployment",
+    "Leased",
+    "PeriodicRun",
+    "Purpose",
+    "Reminder",
+    "Secret",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+]

@@ -1,0 +1,129 @@
+"""The event log: facts are appended in the transaction of the state change, with their webhook deliveries.
+
+Numbers are per account, without gaps, in commit order: the account's counter row stays locked until the commit, so a
+reader that has seen sequence n will never later find one below it. Append last in a transaction, to keep that short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from shared.domain.identifiers import new_id
+from shared.events.catalogue import EventType, matches
+from shared.models import Event, EventCounter, WebhookDelivery, WebhookEndpoint
+from shared.wakeups import Task, WakeUp
+
+FIRST_WAKE: Final = timedelta(seconds=10)
+"""The wake-up sent after the commit normally starts the delivery; the sweep steps in after this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something that happened, before it has a number."""
+
+    type: EventType
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def append(session: Session, account_id: str, facts: Sequence[Fact], *, now: datetime) -> list[Event]:
+    """Number and store the facts, and one delivery for each endpoint that wants them; wake-ups follow the commit."""
+    if not facts:
+        return []
+    last = _reserve(session, account_id, len(facts))
+    first = last - len(facts) + 1
+    events = [_event(account_id, first + offset, fact, now) for offset, fact in enumerate(facts)]
+    session.add_all(events)
+    session.flush()
+    for endpoint in _endpoints(session, account_id, {event.job_id for event in events if event.job_id}):
+        deliver(session, endpoint, [event for event in events if _wants(endpoint, event)], now=now)
+    return events
+
+
+def deliver(session: Session, endpoint: WebhookEndpoint, events: Sequence[Event], *, now: datetime) -> list[str]:
+    """Durable deliveries of these events to one endpoint, due at once. Returns their ids."""
+    deliveries = [
+        WebhookDelivery(
+            id=new_id("dlv"),
+            account_id=endpoint.account_id,
+            endpoint_id=endpoint.id,
+            event_id=event.id,
+            state="pending",
+            attempt=0,
+            created_at=now,
+            next_attempt_at=now,
+            next_wake_at=now + FIRST_WAKE,
+            fence=0,
+        )
+        for event in events
+    ]
+    session.add_all(deliveries)
+    wake(session, *(WakeUp(Task.DELIVER, delivery.id) for delivery in deliveries))
+    return [delivery.id for delivery in deliveries]
+
+
+def wake(session: Session, *wake_ups: WakeUp) -> None:
+    """Remember wake-ups to publish once the transaction is committed (``shared/usecases/context.py``)."""
+    session.info.setdefault("wake_ups", []).extend(wake_ups)
+
+
+def page(session: Session, account_id: str, *, after: int, limit: int, job_id: str | None = None) -> list[Event]:
+    """The account's events with a sequence above ``after``, in order."""
+    statement = select(Event).where(Event.account_id == account_id, Event.sequence > after)
+    if job_id is not None:
+        statement = statement.where(Event.job_id == job_id)
+    return list(session.execute(statement.order_by(Event.sequence).limit(limit)).scalars())
+
+
+def payload(event: Event) -> dict[str, Any]:
+    """What webhooks and streams carry; see ``docs/webhooks.md``."""
+    return {
+        "type": event.type,
+        "id": event.id,
+        "sequence": event.sequence,
+        "timestamp": event.timestamp.isoformat().replace("+00:00", "Z"),
+        "account_id": event.account_id,
+        "data": event.data,
+    }
+
+
+def _reserve(session: Session, account_id: str, count: int) -> int:
+    statement = insert(EventCounter).values(account_id=account_id, last_sequence=count)
+    statement = statement.on_conflict_do_update(
+        index_elements=[EventCounter.account_id],
+        set_={"last_sequence": EventCounter.last_sequence + count},
+    )
+    return session.execute(statement.returning(EventCounter.last_sequence)).scalar_one()
+
+
+def _event(account_id: str, sequence: int, fact: Fact, now: datetime) -> Event:
+    return Event(
+        id=new_id("evt"),
+        account_id=account_id,
+        sequence=sequence,
+        type=fact.type,
+        job_id=fact.data.get("job_id"),
+        certificate_id=fact.data.get("certificate_id"),
+        data=fact.data,
+        timestamp=now,
+    )
+
+
+def _endpoints(session: Session, account_id: str, job_ids: set[str]) -> Sequence[WebhookEndpoint]:
+    statement = select(WebhookEndpoint).where(
+        WebhookEndpoint.account_id == account_id,
+        WebhookEndpoint.enabled,
+        WebhookEndpoint.deleted_at.is_(None),
+        or_(WebhookEndpoint.job_id.is_(None), WebhookEndpoint.job_id.in_(job_ids)),
+    )
+    return session.execute(statement).scalars().all()
+
+
+def _wants(endpoint: WebhookEndpoint, event: Event) -> bool:
+    return endpoint.job_id in (None, event.job_id) and matches(event.type, endpoint.types)

@@ -1,0 +1,71 @@
+"""Accounts, their API tokens, and what was done with them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base
+
+
+class Account(Base):
+    """Owner of everything below; nothing is visible or usable across accounts."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    contacts: Mapped[list[str]] = mapped_column(default=list)
+    created_at: Mapped[datetime]
+
+
+class ApiToken(Base):
+    """A bearer token, known by its hash."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    prefix: Mapped[str]
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """Who did what to what. Written in the transaction of the deed."""
+
+    __tablename__ = "audit_entries"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    actor: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    details: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_audit_entries_account_id_id", "account_id", "id"),)
+
+
+class IdempotentAnswer(Base):
+    """The answer of a POST that carried an Idempotency-Key; the body is sealed (``secrets``, purpose ``answer``)."""
+
+    __tablename__ = "idempotent_answers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    key: Mapped[str]
+    request_hash: Mapped[str]
+    status: Mapped[int | None]
+    location: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(index=True)
+
+    __table_args__ = (Index("uq_idempotent_answers_account_id_key", "account_id", "key", unique=True),)

@@ -1,0 +1,52 @@
+"""Certificates: what was uploaded, what it says of itself, and its canonical content."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base
+
+
+class Certificate(Base):
+    """One logical certificate. The facts are null until the worker has validated the upload."""
+
+    __tablename__ = "certificates"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    name: Mapped[str]
+    type: Mapped[str]
+    source: Mapped[str]
+    state: Mapped[str]
+    managed_certificate_id: Mapped[str | None]
+    common_name: Mapped[str | None]
+    names: Mapped[list[str]] = mapped_column(default=list)
+    subject: Mapped[str | None]
+    issuer: Mapped[str | None]
+    serial: Mapped[str | None]
+    not_before: Mapped[datetime | None]
+    not_after: Mapped[datetime | None]
+    key_algorithm: Mapped[str | None]
+    fingerprint_sha1: Mapped[str | None]
+    fingerprint_sha256: Mapped[str | None]
+    chain: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    chain_pem: Mapped[str | None]
+    findings: Mapped[list[dict[str, Any]]] = mapped_column(default=list)
+    contacts: Mapped[list[str]] = mapped_column(default=list)
+    tags: Mapped[dict[str, str]] = mapped_column(default=dict)
+    reminders_muted: Mapped[bool] = mapped_column(default=False)
+    replaces_id: Mapped[str | None] = mapped_column(ForeignKey("certificates.id"))
+    replaced_by_id: Mapped[str | None] = mapped_column(ForeignKey("certificates.id"))
+    created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("ix_certificates_account_id_id", "account_id", "id"),
+        Index("ix_certificates_account_id_fingerprint", "account_id", "fingerprint_sha256"),
+        Index("ix_certificates_expiry", "not_after", postgresql_where=text("state = 'valid' AND NOT reminders_muted")),
+        Index("ix_certificates_account_id_not_after", "account_id", "not_after"),
+    )

@@ -1,0 +1,67 @@
+"""The database: one engine a process, short transactions, migrations to the newest revision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+_BESIDE_THE_SOURCE: Final = Path(__file__).resolve().parents[2] / "deploy" / "migrations"
+_INSIDE_THE_WHEEL: Final = Path(__file__).resolve().parent / "migrations"
+CONNECT_SECONDS: Final = 5
+STATEMENT_SECONDS: Final = 30
+
+
+class Database:
+    """Sessions on one PostgreSQL. Thread-safe; a session is not."""
+
+    def __init__(self, url: str, *, pool: int = 20) -> None:
+        self._engine = create_engine(
+            driver_url(url),
+            pool_size=pool,
+            max_overflow=pool,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS,
+                "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
+            },
+        )
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """One transaction: committed at the end, rolled back when anything is raised."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+
+def driver_url(url: str) -> URL:
+    """``postgresql://`` means psycopg 3 here."""
+    parsed = make_url(url)
+    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername in {"postgresql", "postgres"} else parsed
+
+
+def upgrade(url: str) -> None:
+    """Run the migrations up to the newest, if any are missing. Safe to run twice at once."""
+    command.upgrade(alembic_config(url), "head")
+
+
+def alembic_config(url: str) -> Config:
+    """Alembic's configuration without an ini file; the URL travels as an attribute, never through a log."""
+    config = Config()
+    scripts = _BESIDE_THE_SOURCE if _BESIDE_THE_SOURCE.is_dir() else _INSIDE_THE_WHEEL
+    config.set_main_option("script_location", str(scripts))
+    config.attributes["url"] = url
+    return config

@@ -1,0 +1,49 @@
+"""The reminder ledger: one row per certificate, expiry, threshold and recipient, ever."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.models.base import Base, Leased
+
+
+class Reminder(Leased, Base):
+    """One notice to one recipient about one certificate at one threshold: ``pending → sent | failed``.
+
+    ``threshold`` is in days before expiry; -1 means "expired". Nearer thresholds supersede farther ones.
+    """
+
+    __tablename__ = "reminders"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
+    certificate_id: Mapped[str] = mapped_column(ForeignKey("certificates.id"))
+    not_after: Mapped[datetime]
+    threshold: Mapped[int]
+    recipient: Mapped[str]
+    state: Mapped[str]
+    attempt: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None]
+    message_id: Mapped[str | None]
+    created_at: Mapped[datetime]
+    sent_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("(state <> 'pending') = (next_attempt_at IS NULL)", name="always_due"),
+        UniqueConstraint("certificate_id", "not_after", "threshold", "recipient"),
+        Index("ix_reminders_account_id_id", "account_id", "id"),
+        Index("ix_reminders_next_wake_at", "next_wake_at", postgresql_where=text("next_wake_at IS NOT NULL")),
+    )
+
+
+class PeriodicRun(Base):
+    """When a periodic task last succeeded; what catches a silent scheduler."""
+
+    __tablename__ = "periodic_runs"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    last_run_at: Mapped[datetime]
+    last_count: Mapped[int] = mapped_column(default=0)
