@@ -1,1 +1,1 @@
-"""The certfleet command."""
+"""The ``certfleet`` command."""

@@ -1,0 +1,1 @@
+"""The stack on one machine, from wheels: PostgreSQL, Redis, mail sink, API, workers, beat, under supervisord."""

@@ -1,0 +1,60 @@
+"""Fixtures for all tests: real servers, one migrated database per pytest-xdist worker, emptied before each use."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+import redis
+
+from tests.support.servers import Servers, shared_servers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def worker_number() -> int:
+    """Return 0 for gw0 and for a run without pytest-xdist."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Real PostgreSQL and Redis, started once a session."""
+    base = tmp_path_factory.getbasetemp()
+    session = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with shared_servers(session / "servers") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_database_url(servers: Servers) -> str:
+    """One database per worker, a copy of the migrated template. Not emptied: prefer ``database_url``."""
+    return servers.create_database(f"test_{worker_number()}")
+
+
+@pytest.fixture
+def database_url(migrated_database_url: str) -> str:
+    """The worker's database with every table empty."""
+    with psycopg.connect(migrated_database_url) as connection:
+        rows = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        ).fetchall()
+        tables = psycopg.sql.SQL(", ").join(psycopg.sql.Identifier(name) for (name,) in rows)
+        if rows:
+            connection.execute(psycopg.sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(tables))
+    return migrated_database_url
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """The worker's own Redis database, empty."""
+    url = servers.redis_url(worker_number())
+    client = redis.Redis.from_url(url)
+    try:
+        client.flushdb()
+    finally:
+        client.close()
+    return url
