@@ -23,11 +23,12 @@ class CertificateSource(StrEnum):
 
 
 class CertificateState(StrEnum):
-    """``validating`` until the worker has looked, then ``valid`` or ``rejected``; ``deleted`` once removed everywhere."""
+    """``validating`` until the worker has looked, then ``valid`` or ``rejected``; ``deleting``, then ``deleted``."""
 
     VALIDATING = "validating"
     VALID = "valid"
     REJECTED = "rejected"
+    DELETING = "deleting"
     DELETED = "deleted"
 
 

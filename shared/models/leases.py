@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
@@ -13,6 +13,7 @@ from shared.models.reminders import Reminder
 from shared.models.webhooks import WebhookDelivery
 
 LeasedRow = Job | Deployment | WebhookDelivery | Reminder
+Row = TypeVar("Row", Job, Deployment, WebhookDelivery, Reminder)
 
 WAKE_AGAIN: Final = timedelta(seconds=30)
 """How long the sweep gives a wake-up before it sends another: a backlog must not multiply its own messages."""
@@ -39,12 +40,11 @@ def claim(session: Session, model: type[LeasedRow], row_id: str, *, now: datetim
     return session.execute(statement).scalar_one_or_none()
 
 
-def owned(session: Session, model: type[LeasedRow], row_id: str, *, fence: int) -> Any | None:
+def owned(session: Session, model: type[Row], row_id: str, *, fence: int) -> Row | None:
     """The row, locked for the transaction, if ``fence`` is still the newest; else ``None`` (a stale owner)."""
-    table: Any = model
     statement = (
-        select(table)
-        .where(table.id == row_id, table.fence == fence)
+        select(model)
+        .where(model.id == row_id, model.fence == fence)
         .with_for_update()
         .execution_options(populate_existing=True)
     )

@@ -1,1 +1,13 @@
 """One file a queue."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from services.worker.tasks import deploy, mail, sweep, validate, webhooks
+
+
+def register_all(app: Celery) -> None:
+    """Register every task of every queue."""
+    for module in (validate, deploy, webhooks, mail, sweep):
+        module.register(app)

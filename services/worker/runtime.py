@@ -1,0 +1,40 @@
+"""What the worker process holds: one context, one sender, one mailer; built on first use.
+
+Celery imports tasks before the process is ready to open connections, hence not at import.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import lru_cache
+
+from services.worker.mail import SmtpMailer
+from services.worker.webhook_http import HttpWebhookSender
+from shared.config.settings import load_settings
+from shared.usecases.context import Context, build_context
+
+_once = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _context() -> Context:
+    return build_context(load_settings(os.environ))
+
+
+def context() -> Context:
+    """Settings, database, vault, publisher; the first thread builds them, the others wait."""
+    with _once:
+        return _context()
+
+
+@lru_cache(maxsize=1)
+def sender() -> HttpWebhookSender:
+    """Sends webhooks."""
+    return HttpWebhookSender.from_settings(context().settings)
+
+
+@lru_cache(maxsize=1)
+def mailer() -> SmtpMailer:
+    """Sends mail."""
+    return SmtpMailer.from_settings(context().settings)

@@ -1,0 +1,23 @@
+"""Queue ``mail``: find certificates that expire, and tell people."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from services.worker import runtime
+from services.worker.task import task, utc_now
+from shared.usecases import reminders
+from shared.usecases.context import Context
+from shared.wakeups import Task
+
+
+def register(app: Celery) -> None:
+    """Register the queue's tasks."""
+
+    @task(app, Task.SCAN_REMINDERS)
+    def scan_reminders(context: Context, _row_id: str) -> None:
+        reminders.scan(context, now=utc_now())
+
+    @task(app, Task.MAIL)
+    def send_reminder(context: Context, reminder_id: str) -> None:
+        reminders.send(context, runtime.mailer(), reminder_id, now=utc_now())

@@ -1,0 +1,18 @@
+"""Queue ``sweep``: wake what is due and unowned."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from services.worker.task import task, utc_now
+from shared.usecases import sweep as sweeping
+from shared.usecases.context import Context
+from shared.wakeups import Task
+
+
+def register(app: Celery) -> None:
+    """Register the queue's tasks."""
+
+    @task(app, Task.SWEEP)
+    def sweep(context: Context, _row_id: str) -> None:
+        sweeping.sweep(context, now=utc_now())

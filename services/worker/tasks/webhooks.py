@@ -1,0 +1,19 @@
+"""Queue ``webhooks``: one event to one endpoint."""
+
+from __future__ import annotations
+
+from celery import Celery
+from shared.usecases.webhook_delivery import deliver
+
+from services.worker import runtime
+from services.worker.task import task, utc_now
+from shared.usecases.context import Context
+from shared.wakeups import Task
+
+
+def register(app: Celery) -> None:
+    """Register the queue's tasks."""
+
+    @task(app, Task.DELIVER)
+    def deliver_webhook(context: Context, delivery_id: str) -> None:
+        deliver(context, runtime.sender(), delivery_id, now=utc_now())

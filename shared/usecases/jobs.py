@@ -1,0 +1,102 @@
+"""Jobs and the deployments that they drive: opened here, worked on by ``validation`` and ``deployment``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.domain.identifiers import new_id
+from shared.domain.rollout import DeploymentState, Intent, JobKind, JobState, ServedState
+from shared.events import log
+from shared.events.catalogue import EventType
+from shared.events.log import FIRST_WAKE, Fact
+from shared.models import Certificate, Deployment, Job, JobDeployment, leases
+from shared.wakeups import Task, WakeUp
+
+NOT_BEFORE_VALIDATION: Final = timedelta(minutes=10)
+"""A deployment waits for its job's validation, which makes it due; this is only the sweep's safety net."""
+
+
+def open_job(session: Session, certificate: Certificate, kind: JobKind, *, now: datetime) -> Job:
+    """A queued job, due at once."""
+    job = Job(
+        id=new_id("job"),
+        account_id=certificate.account_id,
+        certificate_id=certificate.id,
+        kind=kind,
+        state=JobState.QUEUED,
+        findings=[],
+        attempt=0,
+        fence=0,
+        created_at=now,
+    )
+    leases.due(job, now, wake_at=now + FIRST_WAKE)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def new_deployments(certificate: Certificate, job: Job, regions: Iterable[str], *, now: datetime) -> list[Deployment]:
+    """One row for each region that has none of this certificate yet."""
+    return [
+        Deployment(
+            id=new_id("dep"),
+            account_id=certificate.account_id,
+            certificate_id=certificate.id,
+            certificate_type=certificate.type,
+            region=region,
+            job_id=job.id,
+            state=DeploymentState.PENDING,
+            served=ServedState.NOT_CHECKED,
+            holds_slot=False,
+            fence=0,
+            created_at=now,
+        )
+        for region in regions
+    ]
+
+
+def assign(session: Session, job: Job, deployments: Sequence[Deployment], intent: Intent, *, now: datetime) -> None:
+    """Hand the deployments to the job, to begin afresh once it has been validated."""
+    for deployment in deployments:
+        deployment.job_id = job.id
+        deployment.intent = intent
+        deployment.state = DeploymentState.REMOVING if intent is Intent.REMOVE else DeploymentState.PENDING
+        deployment.attempt = 0
+        deployment.error = None
+        deployment.updated_at = now
+        leases.due(deployment, now + NOT_BEFORE_VALIDATION)
+    session.add_all(deployments)
+    session.flush()
+    session.add_all(JobDeployment(job_id=job.id, deployment_id=deployment.id, attempt=0) for deployment in deployments)
+
+
+def announce(session: Session, job: Job, *, now: datetime) -> None:
+    """Say that the job was accepted, and wake a worker after the commit."""
+    data = {"job_id": job.id, "certificate_id": job.certificate_id, "kind": job.kind, "state": job.state}
+    log.append(session, job.account_id, [Fact(type=EventType.JOB_QUEUED, data=data)], now=now)
+    log.wake(session, WakeUp(Task.VALIDATE, job.id))
+
+
+def deployments_of(session: Session, job: Job) -> list[Deployment]:
+    """The deployments that the job drives, in order of region, locked."""
+    statement = select(Deployment).where(Deployment.job_id == job.id).order_by(Deployment.region).with_for_update()
+    return list(session.execute(statement).scalars())
+
+
+def region_fact(event_type: EventType, deployment: Deployment) -> Fact:
+    """What every region event says."""
+    data: dict[str, Any] = {
+        "certificate_id": deployment.certificate_id,
+        "job_id": deployment.job_id,
+        "region": deployment.region,
+        "state": deployment.state,
+        "attempt": deployment.attempt,
+    }
+    if deployment.error is not None:
+        data["error"] = deployment.error
+    return Fact(type=event_type, data=data)

@@ -1,0 +1,151 @@
+"""Settle: a region's final answer, and the job once the last region has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.domain.certificates import CertificateState
+from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, JobKind, JobState, Outcome, settle
+from shared.events import log
+from shared.events.catalogue import EventType
+from shared.events.log import Fact
+from shared.models import Certificate, Deployment, Job, JobDeployment, Purpose, leases
+from shared.usecases import jobs, secrets
+
+WATCH: Final = timedelta(minutes=1)
+"""How often the sweep looks whether a deploying job could be settled; normally the last region does it at once."""
+
+_JOB_EVENTS: Final = {
+    JobState.SUCCEEDED: EventType.JOB_SUCCEEDED,
+    JobState.PARTIALLY_SUCCEEDED: EventType.JOB_PARTIALLY_SUCCEEDED,
+    JobState.FAILED: EventType.JOB_FAILED,
+    JobState.CANCELLED: EventType.JOB_CANCELLED,
+}
+
+
+def fail(session: Session, deployment: Deployment, error: dict[str, Any], *, keeps_slot: bool, now: datetime) -> Fact:
+    """The region failed for good; it keeps its quota slot only where the balancer may hold the object."""
+    deployment.state = DeploymentState.FAILED
+    deployment.error = error
+    deployment.holds_slot = deployment.holds_slot and keeps_slot
+    _answer(session, deployment, now=now)
+    return jobs.region_fact(EventType.DEPLOYMENT_FAILED, deployment)
+
+
+def succeed(session: Session, deployment: Deployment, *, now: datetime) -> Fact:
+    """The region answered as wished."""
+    removed = deployment.intent == Intent.REMOVE
+    deployment.state = DeploymentState.REMOVED if removed else DeploymentState.DEPLOYED
+    deployment.error = None
+    if removed:
+        deployment.holds_slot = False
+        deployment.remote_id = None
+        deployment.evidence = None
+    _answer(session, deployment, now=now)
+    return jobs.region_fact(EventType.DEPLOYMENT_REMOVED if removed else EventType.DEPLOYMENT_SUCCEEDED, deployment)
+
+
+def settle_job(
+    session: Session, job: Job, *, now: datetime, error: dict[str, Any] | None = None, facts: Sequence[Fact] = ()
+) -> None:
+    """Record the facts, and the job's end if every region has answered. The caller holds the job's row."""
+    session.flush()
+    answers = _answers(session, job)
+    state = settle(_outcome(*answer) for answer in answers)
+    if error is not None and not answers:
+        state = JobState.FAILED
+    if state is None:
+        leases.due(job, now + WATCH)
+        log.append(session, job.account_id, facts, now=now)
+        return
+    job.state = state
+    job.error = error or _summary(state, answers)
+    job.finished_at = now
+    leases.finished(job)
+    ending = [Fact(type=_JOB_EVENTS[state], data=_job_data(job, answers))]
+    if job.kind == JobKind.REMOVE and state is JobState.SUCCEEDED:
+        ending += _bury(session, job, now=now)
+    log.append(session, job.account_id, [*facts, *ending], now=now)
+
+
+def _answer(session: Session, deployment: Deployment, *, now: datetime) -> None:
+    deployment.updated_at = now
+    leases.finished(deployment)
+    answer = session.get_one(JobDeployment, (deployment.job_id, deployment.id))
+    answer.state = deployment.state
+    answer.attempt = deployment.attempt
+    answer.error = deployment.error
+    answer.finished_at = now
+
+
+def _answers(session: Session, job: Job) -> list[tuple[JobDeployment, Deployment]]:
+    statement = (
+        select(JobDeployment, Deployment)
+        .join(Deployment, Deployment.id == JobDeployment.deployment_id)
+        .where(JobDeployment.job_id == job.id)
+        .order_by(Deployment.region)
+        .execution_options(populate_existing=True)
+    )
+    return [(answer, deployment) for answer, deployment in session.execute(statement)]
+
+
+def _outcome(answer: JobDeployment, deployment: Deployment) -> Outcome:
+    state = answer.state or (
+        DeploymentState.REMOVING if deployment.intent == Intent.REMOVE else DeploymentState.PENDING
+    )
+    return Outcome(intent=Intent(deployment.intent), state=DeploymentState(state))
+
+
+def _summary(state: JobState, answers: Sequence[tuple[JobDeployment, Deployment]]) -> dict[str, Any] | None:
+    """Why the job is not a full success: the one error that all failed regions share, or how many failed."""
+    failed = [(deployment.region, answer.error) for answer, deployment in answers if answer.error]
+    if state is JobState.SUCCEEDED or not failed:
+        return None
+    codes = {error["code"] for _, error in failed}
+    regions = ", ".join(region for region, _ in failed)
+    if state is JobState.FAILED and len(codes) == 1:
+        return {"code": codes.pop(), "message": failed[0][1]["message"], "retryable": False}
+    code = "all_regions_failed" if state is JobState.FAILED else "some_regions_failed"
+    return {"code": code, "message": f"{len(failed)} of {len(answers)} regions failed: {regions}.", "retryable": False}
+
+
+def _job_data(job: Job, answers: Sequence[tuple[JobDeployment, Deployment]]) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "job_id": job.id,
+        "certificate_id": job.certificate_id,
+        "kind": job.kind,
+        "state": job.state,
+        "regions": {deployment.region: answer.state for answer, deployment in answers},
+    }
+    if job.error is not None:
+        data["error"] = job.error
+    return data
+
+
+def _bury(session: Session, job: Job, *, now: datetime) -> list[Fact]:
+    """Once a certificate that is being deleted is gone from every region, destroy its key."""
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update=True)
+    if certificate.state != CertificateState.DELETING or _is_anywhere(session, certificate):
+        return []
+    certificate.state = CertificateState.DELETED
+    certificate.deleted_at = now
+    secrets.drop(session, certificate.id, Purpose.PRIVATE_KEY, Purpose.UPLOAD)
+    return [
+        Fact(
+            type=EventType.CERTIFICATE_DELETED,
+            data={"certificate_id": certificate.id, "name": certificate.name, "state": certificate.state},
+        )
+    ]
+
+
+def _is_anywhere(session: Session, certificate: Certificate) -> bool:
+    remaining = select(Deployment.id).where(
+        Deployment.certificate_id == certificate.id,
+        Deployment.holds_slot | Deployment.state.in_([*ACTIVE_DEPLOYMENTS, DeploymentState.DEPLOYED]),
+    )
+    return session.execute(remaining.limit(1)).first() is not None

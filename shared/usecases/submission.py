@@ -1,0 +1,122 @@
+"""Submit a certificate: store it sealed, open a job, and say yes. Nothing here parses PEM or loads a key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from shared.crypto.vault import Binding
+from shared.domain.certificates import CertificateSource, CertificateState, CertificateType
+from shared.domain.identifiers import new_id
+from shared.domain.rollout import Intent, JobKind
+from shared.errors import FieldError, Rejected
+from shared.models import Certificate, Job, Purpose
+from shared.usecases import audit, jobs, secrets, webhooks
+from shared.usecases.context import Context
+from shared.usecases.tokens import Caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewCertificate:
+    """A well-formed request to create a certificate."""
+
+    name: str | None
+    source: CertificateSource
+    type: CertificateType
+    certificate: str | None = field(repr=False)
+    private_key: str | None = field(repr=False)
+    managed_certificate_id: str | None
+    regions: tuple[str, ...]
+    callback_url: str | None
+    contacts: tuple[str, ...]
+    tags: dict[str, str]
+
+
+def submit_certificate(
+    context: Context, session: Session, caller: Caller, request: NewCertificate, *, now: datetime
+) -> tuple[Job, Certificate]:
+    """Accept the upload; the worker validates it and deploys it to every region.
+
+    Raises:
+        Rejected: a region that the operator does not offer, or a callback URL that may never be called.
+    """
+    check_regions(context, request.regions)
+    certificate = _new_certificate(caller, request, now=now)
+    session.add(certificate)
+    session.flush()
+    _keep_upload(context, session, certificate, request)
+    job = jobs.open_job(session, certificate, JobKind.CREATE, now=now)
+    jobs.assign(session, job, jobs.new_deployments(certificate, job, request.regions, now=now), Intent.DEPLOY, now=now)
+    if request.callback_url is not None:
+        webhooks.add_callback(
+            session,
+            account_id=caller.account_id,
+            job_id=job.id,
+            url=request.callback_url,
+            now=now,
+            allowed_networks=context.settings.webhook_allowed_networks,
+        )
+    audit.note(session, caller, "certificate.submitted", certificate.id, now=now, details={"job_id": job.id})
+    jobs.announce(session, job, now=now)
+    return job, certificate
+
+
+def check_regions(context: Context, regions: Iterable[str]) -> None:
+    """Every region is one that the operator declares.
+
+    Raises:
+        Rejected: naming each that is not, and those that are.
+    """
+    known = context.settings.regions
+    errors = tuple(
+        FieldError(
+            field=f"regions.{position}",
+            code="unknown_region",
+            message=f"There is no region {region!r}.",
+            hint=f"Choose from: {', '.join(known)}.",
+        )
+        for position, region in enumerate(regions)
+        if region not in known
+    )
+    if errors:
+        raise Rejected("A region is not known.", code="unknown_region", errors=errors)
+
+
+def placeholder_name(certificate_id: str) -> str:
+    """A certificate's name until its own common name is known."""
+    return f"certificate-{certificate_id[-6:]}"
+
+
+def upload_binding(certificate: Certificate) -> Binding:
+    """Where the upload is kept until it is validated."""
+    return Binding(account_id=certificate.account_id, subject_id=certificate.id, purpose=Purpose.UPLOAD)
+
+
+def _new_certificate(caller: Caller, request: NewCertificate, *, now: datetime) -> Certificate:
+    certificate_id = new_id("cert")
+    return Certificate(
+        id=certificate_id,
+        account_id=caller.account_id,
+        name=request.name or placeholder_name(certificate_id),
+        type=request.type,
+        source=request.source,
+        state=CertificateState.VALIDATING,
+        managed_certificate_id=request.managed_certificate_id,
+        names=[],
+        chain=[],
+        findings=[],
+        contacts=list(request.contacts),
+        tags=request.tags,
+        reminders_muted=False,
+        created_at=now,
+    )
+
+
+def _keep_upload(context: Context, session: Session, certificate: Certificate, request: NewCertificate) -> None:
+    """Both fields are sealed: people paste keys into the certificate field, too."""
+    upload = json.dumps({"certificate": request.certificate, "private_key": request.private_key}).encode()
+    secrets.keep(session, context.vault, upload_binding(certificate), upload)

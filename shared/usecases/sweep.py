@@ -1,0 +1,47 @@
+"""The sweep: wakes whatever is due and unowned, from any number of beats at once."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from shared.events.log import wake
+from shared.models import Deployment, Job, PeriodicRun, Reminder, WebhookDelivery, leases
+from shared.usecases.context import Context
+from shared.wakeups import Task, WakeUp
+
+BATCH: Final = 500
+"""Rows of each kind a sweep; the next one takes the rest."""
+
+_WAKES: Final = (
+    (Job, Task.VALIDATE),
+    (Deployment, Task.DEPLOY),
+    (WebhookDelivery, Task.DELIVER),
+    (Reminder, Task.MAIL),
+)
+
+
+def sweep(context: Context, *, now: datetime) -> int:
+    """Wake what is due and unowned; returns how many rows were woken."""
+    with context.transaction() as session:
+        wake_ups = [
+            WakeUp(task, row_id)
+            for model, task in _WAKES
+            for row_id in leases.take_unowned(session, model, now=now, limit=BATCH)
+        ]
+        wake(session, *wake_ups)
+        note_run(session, "sweep", now=now, count=len(wake_ups))
+    return len(wake_ups)
+
+
+def note_run(session: Session, name: str, *, now: datetime, count: int) -> None:
+    """Remember that a periodic task ran: what catches a silent scheduler."""
+    statement = insert(PeriodicRun).values(name=name, last_run_at=now, last_count=count)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[PeriodicRun.name], set_={"last_run_at": now, "last_count": count}
+        )
+    )
