@@ -2,7 +2,8 @@
 
 Standard library only and started by path (``python -I -S leash.py``), so that it costs some 20 ms and imports nothing
 of ours. The order matters: Linux clears the parent-death signal when a process changes its user (prctl(2),
-PR_SET_PDEATHSIG), so it is set after that, and the parent is looked at once more after the signal is set.
+PR_SET_PDEATHSIG), so it is set after that, and the parent is looked at once more after the signal is set. What needs
+our own rights (the pid file, the lock file, Python's modules) is read before the user changes.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ PARENT_IS_GONE: Final = 75
 def main(arguments: list[str]) -> None:
     """Become the command: hold the lock file, change the user, tie the life to the parent, then exec."""
     options = _parser().parse_args(arguments)
+    parent = _expected_parent(options.parent)
     if options.hold:
         _hold(options.hold)
     if options.user:
         _become(options.user)
     os.umask(0o077)
-    _die_with_parent(signal.Signals[f"SIG{options.signal}"], _expected_parent(options.parent))
+    _die_with_parent(signal.Signals[f"SIG{options.signal}"], parent)
     os.execvp(options.command[0], options.command)  # noqa: S606 - becoming another program is what this file is for
 
 

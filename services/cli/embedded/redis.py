@@ -63,7 +63,7 @@ def program(*, data: Path, socket: Path, configuration: Path) -> Program:
 
 
 def url(socket: Path) -> str:
-    """Return what redis-py reads; ``shared.config.broker`` spells it for Celery."""
+    """Return what redis-py reads; ``shared.wakeups.broker_url`` spells it for Celery."""
     return f"unix://{socket}?db=0"
 
 

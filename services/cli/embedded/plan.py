@@ -1,0 +1,184 @@
+"""What one start will run, decided and checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import socket
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from services.cli.embedded import postgres, programs, redis
+from services.cli.embedded.connection import write_private
+from services.cli.embedded.layout import socket_directory
+from shared.config.settings import Settings, load_settings
+from shared.crypto.vault import create_kek_file, load_vault
+from shared.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from services.cli.embedded.layout import StateDir
+    from services.cli.embedded.program import Program
+
+LOOPBACK: Final = "127.0.0.0/8,::1/128"
+"""Where ``certfleet up`` lets webhooks go besides public addresses: a developer's receiver runs beside it."""
+
+_DEFAULT_REGIONS: Final = {
+    "cn-hangzhou": "China (Hangzhou)",
+    "eu-central-1": "Germany (Frankfurt)",
+    "us-west-1": "US (Silicon Valley)",
+}
+"""Ids and names as Alibaba Cloud's "Regions and zones" has them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that is known before the first program runs.
+
+    Attributes:
+        cluster: the embedded PostgreSQL; None when ``DATABASE_URL`` points elsewhere.
+        redis_socket: the embedded Redis; None when ``REDIS_URL`` points elsewhere.
+        nodes: the workers' Celery node names.
+    """
+
+    state: StateDir
+    port: int
+    settings: Settings
+    environment: Mapping[str, str]
+    programs: tuple[Program, ...]
+    cluster: postgres.Cluster | None
+    redis_socket: Path | None
+    nodes: tuple[str, ...]
+
+
+def make_plan(state: StateDir, *, port: int, environ: Mapping[str, str], say: Callable[[str], None]) -> Plan:
+    """Check and complete the state directory; ``environ`` decides which servers are real ones elsewhere.
+
+    Raises:
+        Misconfigured: with one sentence for each thing in the way.
+    """
+    _empty(state.run)
+    sockets = socket_directory(state.run)
+    _empty(sockets)
+    environment = _environment(state, port=port, environ=environ)
+    cluster = None
+    if not environ.get("DATABASE_URL"):
+        cluster = postgres.Cluster(data=state.postgres, sockets=sockets / "pg", user=postgres.own_user())
+        environment["DATABASE_URL"] = cluster.url()
+    redis_socket = None if environ.get("REDIS_URL") else sockets / "redis.sock"
+    if redis_socket:
+        environment["REDIS_URL"] = redis.url(redis_socket)
+    _prepare_keys(state, Path(environment["CERTFLEET_KEK_FILE"]))
+    settings = load_settings(environment)
+    if cluster:
+        postgres.prepare(cluster, say=say)
+    nodes = tuple(f"{name}@{_digest(state)}" for name in programs.WORKER_QUEUES)
+    return Plan(
+        state=state,
+        port=port,
+        settings=settings,
+        environment=environment,
+        programs=_programs(
+            state, cluster, redis_socket, environ=environ, environment=environment, port=port, nodes=nodes
+        ),
+        cluster=cluster,
+        redis_socket=redis_socket,
+        nodes=nodes,
+    )
+
+
+def choose_port(asked: int) -> int:
+    """Return ``asked`` if it is free on 127.0.0.1, or any free port for 0.
+
+    Raises:
+        Misconfigured: something else listens there.
+    """
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", asked))
+        except OSError as error:
+            raise Misconfigured(
+                (f"Port {asked} on 127.0.0.1 cannot be used ({error.strerror}); free it or choose another: --port N.",)
+            ) from error
+        return int(listener.getsockname()[1])
+
+
+def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> dict[str, str]:
+    given = {name: value for name, value in environ.items() if value}
+    if "CERTFLEET_REGIONS" not in given:
+        _write_default_regions(state)
+    defaults = {
+        "CERTFLEET_REGIONS": str(state.regions_file),
+        "CERTFLEET_KEK_FILE": str(state.kek_file),
+        "CERTFLEET_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "CERTFLEET_WEBHOOK_ALLOWED_NETWORKS": LOOPBACK,
+        "PYTHONUNBUFFERED": "1",
+    }
+    # Set and empty means "none" here, and is told apart from not set.
+    if "CERTFLEET_WEBHOOK_ALLOWED_NETWORKS" in environ:
+        defaults["CERTFLEET_WEBHOOK_ALLOWED_NETWORKS"] = ""
+    if "SMTP_URL" not in given:
+        defaults["SMTP_URL"] = f"smtp://127.0.0.1:{choose_port(0)}"
+    return defaults | given
+
+
+def _programs(
+    state: StateDir,
+    cluster: postgres.Cluster | None,
+    redis_socket: Path | None,
+    *,
+    environ: Mapping[str, str],
+    environment: Mapping[str, str],
+    port: int,
+    nodes: tuple[str, ...],
+) -> tuple[Program, ...]:
+    chosen: list[Program] = []
+    if cluster:
+        chosen.append(postgres.program(cluster))
+    if redis_socket:
+        chosen.append(redis.program(data=state.redis, socket=redis_socket, configuration=state.run / "redis.conf"))
+    if not environ.get("SMTP_URL"):
+        chosen.append(programs.mail_sink(state, int(environment["SMTP_URL"].rpartition(":")[2])))
+    workers = [programs.worker(name, node=node) for name, node in zip(programs.WORKER_QUEUES, nodes, strict=True)]
+    return (*chosen, programs.api(port), *workers, programs.beat(state))
+
+
+def _prepare_keys(state: StateDir, kek_file: Path) -> None:
+    if not kek_file.exists() and (state.postgres / "PG_VERSION").exists():
+        raise Misconfigured(
+            (f"{kek_file} is missing, and keys in {state.postgres} are sealed with it; restore it from a backup.",)
+        )
+    try:
+        create_kek_file(kek_file, now=datetime.now(UTC))
+    except OSError as error:
+        raise Misconfigured((f"The key file {kek_file} cannot be made: {error.strerror}.",)) from error
+    load_vault(kek_file)
+
+
+def _write_default_regions(state: StateDir) -> None:
+    if state.regions_file.exists():
+        return
+    # A TOML basic string takes JSON's escapes (toml.io 1.0.0, "String").
+    text = "\n".join(
+        f'[[region]]\nid = "{region}"\nname = "{name}"\ndriver = "directory"\n'
+        f"[region.settings]\npath = {json.dumps(str(state.regions / region), ensure_ascii=False)}\n"
+        for region, name in _DEFAULT_REGIONS.items()
+    )
+    write_private(state.regions_file, text)
+
+
+def _empty(directory: Path) -> None:
+    for entry in directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _digest(state: StateDir) -> str:
+    return hashlib.sha256(str(state.root).encode("utf-8", "surrogateescape")).hexdigest()[:12]

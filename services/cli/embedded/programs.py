@@ -1,0 +1,96 @@
+"""Our own programs in the stack: API, workers, beat, mail sink."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Final
+
+from services.cli.embedded.program import Program
+from shared.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from services.cli.embedded.layout import StateDir
+
+API_THREADS: Final = 32
+"""A reader of the event stream keeps a thread; the rest of a request is a few milliseconds."""
+
+WORKER_THREADS: Final = 16
+"""Regions and receivers are waited for, not computed; ``facts``: the threads pool on 2 cores, 61 MB."""
+
+WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep", "courier": "webhooks,mail"}
+"""Two workers, so that receivers that hang cannot take the threads that regions need."""
+
+_NEEDED: Final = {"gunicorn": "api", "apiflask": "api", "jinja2": "worker", "supervisor": "embedded"}
+
+
+def check_installed(*, with_mail_sink: bool) -> None:
+    """Raise when a package of an extra is missing.
+
+    Raises:
+        Misconfigured: naming every missing extra.
+    """
+    needed = _NEEDED | ({"aiosmtpd": "embedded"} if with_mail_sink else {})
+    missing = {package: extra for package, extra in needed.items() if importlib.util.find_spec(package) is None}
+    if missing:
+        extras = ",".join(sorted(set(missing.values())))
+        raise Misconfigured((f"Not installed: {', '.join(sorted(missing))}; pip install 'certfleet[{extras}]'.",))
+
+
+def mail_sink(state: StateDir, port: int) -> Program:
+    """Return the mail server that keeps each mail in the state directory."""
+    module = "services.cli.embedded.smtp_sink"
+    return Program(
+        name="mail",
+        title="the mail sink",
+        command=(sys.executable, "-m", module, "--port", str(port), "--mailbox", str(state.mailbox)),
+    )
+
+
+def api(port: int) -> Program:
+    """Return gunicorn. On a killed master its workers end by themselves (they watch their parent)."""
+    options = ("--worker-class", "gthread", "--workers", "2", "--threads", str(API_THREADS), "--no-control-socket")
+    timing = ("--timeout", "60", "--graceful-timeout", "5", "--keep-alive", "15")
+    return Program(
+        name="api",
+        title="the API",
+        command=(
+            *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *options, *timing),
+            "services.api.app:create_app()",
+        ),
+        is_client=True,
+    )
+
+
+def worker(name: str, *, node: str) -> Program:
+    """Return one Celery worker for the queues of ``WORKER_QUEUES[name]``.
+
+    ``REMAP_SIGTERM``: SIGTERM then means Celery's soft shutdown, which gives unfinished work back
+    (Celery manual, "Workers Guide", soft shutdown). ``acks_late`` and gevent stay away: see docs/adr.
+    """
+    options = ("--pool", "threads", "--concurrency", str(WORKER_THREADS), "--prefetch-multiplier", "1")
+    quiet = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
+    return Program(
+        name=name,
+        title=f"the {name}",
+        command=(
+            *(sys.executable, "-m", "celery", "-A", "services.worker.app:app", "worker"),
+            *("-n", node, "-Q", WORKER_QUEUES[name], *options, *quiet),
+        ),
+        environment={"REMAP_SIGTERM": "SIGQUIT"},
+        is_client=True,
+    )
+
+
+def beat(state: StateDir) -> Program:
+    """Return Celery beat, on its own: inside a worker (``-B``) it stays dead once it has died."""
+    schedule = str(state.run / "beat-schedule")
+    return Program(
+        name="beat",
+        title="the clock (Celery beat)",
+        command=(
+            *(sys.executable, "-m", "celery", "-A", "services.worker.app:app", "beat"),
+            *("--schedule", schedule, "--pidfile", "", "--loglevel", "WARNING"),
+        ),
+        is_client=True,
+    )
