@@ -54,21 +54,44 @@ class Sealed:
     ciphertext: bytes = field(repr=False)
 
 
-class Vault:
-    """Seals and opens secrets with the KEKs of one key file."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _KeyRing:
+    """One state of the key file; replaced as a whole, so that threads never see half of a rotation."""
 
-    def __init__(self, keks: dict[str, bytes], *, active: str) -> None:
-        if active not in keks:
-            raise Misconfigured((f"The active key-encryption key {active!r} is not in the key file.",))
-        self._keks = {kek_id: AESGCM(key) for kek_id, key in keks.items()}
-        self.active = active
+    ciphers: dict[str, AESGCM] = field(repr=False)
+    active: str
+    version: int
+
+
+class Vault:
+    """Seals and opens secrets with the KEKs of one key file, which it reads again whenever the file has changed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._ring = _read_key_ring(path)
+
+    @property
+    def active(self) -> str:
+        """The id of the KEK that new secrets are sealed under."""
+        return self._current().active
+
+    def _current(self) -> _KeyRing:
+        """Rotation without downtime: a running process learns of a new KEK before it meets it."""
+        try:
+            version = self._path.stat().st_mtime_ns
+        except OSError:
+            return self._ring
+        if version != self._ring.version:
+            self._ring = _read_key_ring(self._path)
+        return self._ring
 
     def seal(self, secret: bytes, binding: Binding) -> Sealed:
         """Encrypt under a fresh data key, wrapped by the active KEK."""
         data_key = AESGCM.generate_key(bit_length=256)
+        ring = self._current()
         return Sealed(
-            kek_id=self.active,
-            wrapped_key=_encrypt(self._keks[self.active], data_key, binding),
+            kek_id=ring.active,
+            wrapped_key=_encrypt(ring.ciphers[ring.active], data_key, binding),
             ciphertext=_encrypt(AESGCM(data_key), secret, binding),
         )
 
@@ -84,11 +107,12 @@ class Vault:
     def rewrap(self, sealed: Sealed, binding: Binding) -> Sealed:
         """The same secret under the active KEK; the ciphertext stays as it is."""
         data_key = self._unwrap(sealed, binding)
-        wrapped = _encrypt(self._keks[self.active], data_key, binding)
-        return Sealed(kek_id=self.active, wrapped_key=wrapped, ciphertext=sealed.ciphertext)
+        ring = self._current()
+        wrapped = _encrypt(ring.ciphers[ring.active], data_key, binding)
+        return Sealed(kek_id=ring.active, wrapped_key=wrapped, ciphertext=sealed.ciphertext)
 
     def _unwrap(self, sealed: Sealed, binding: Binding) -> bytes:
-        kek = self._keks.get(sealed.kek_id)
+        kek = self._current().ciphers.get(sealed.kek_id)
         if kek is None:
             raise CannotOpen(
                 f"The key-encryption key {sealed.kek_id!r} is not in the key file.",
@@ -110,23 +134,31 @@ def _decrypt(cipher: AESGCM, blob: bytes, binding: Binding) -> bytes:
 
 
 def load_vault(path: Path) -> Vault:
-    """Read the key file ``{"active": id, "keys": {id: base64 of 32 bytes}}``.
+    """The vault of the key file ``{"active": id, "keys": {id: base64 of 32 bytes}}``.
 
     Raises:
         Misconfigured: missing, unreadable, malformed, or readable by others.
     """
+    return Vault(path)
+
+
+def _read_key_ring(path: Path) -> _KeyRing:
     try:
-        if path.stat().st_mode & 0o077:
+        status = path.stat()
+        if status.st_mode & 0o077:
             raise Misconfigured((f"The key file {path} is readable by others; run: chmod 600 {path}",))
         document = json.loads(path.read_text(encoding="utf-8"))
-        keks = {str(kek_id): _key(text) for kek_id, text in document["keys"].items()}
-        return Vault(keks, active=str(document["active"]))
+        ciphers = {str(kek_id): AESGCM(_key(text)) for kek_id, text in document["keys"].items()}
+        active = str(document["active"])
     except FileNotFoundError as error:
         raise Misconfigured((f"The key file {path} does not exist; make one with: certfleet keys create",)) from error
     except OSError as error:
         raise Misconfigured((f"The key file {path} cannot be read: {error.strerror}.",)) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Misconfigured((f"The key file {path} is damaged; restore it from your backup.",)) from error
+    if active not in ciphers:
+        raise Misconfigured((f"The active key-encryption key {active!r} is not in the key file {path}.",))
+    return _KeyRing(ciphers=ciphers, active=active, version=status.st_mtime_ns)
 
 
 def _key(text: str) -> bytes:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets as random
 from base64 import b64encode
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.crypto.vault import Binding, Vault
+from shared.domain.addresses import checked_address
 from shared.domain.identifiers import new_id
 from shared.errors import Conflict, NotFound
 from shared.models import Account, Purpose
@@ -41,6 +43,20 @@ def find_account(session: Session, *, name: str) -> Account:
     if account is None:
         raise NotFound(f"There is no account named {name!r}.", hint=f"Create it with: certfleet accounts create {name}")
     return account
+
+
+def list_accounts(session: Session) -> list[Account]:
+    """All accounts, by name; for operators only."""
+    return list(session.execute(select(Account).order_by(Account.name)).scalars())
+
+
+def set_contacts(account: Account, contacts: Iterable[str]) -> None:
+    """Who gets the reminders of certificates without contacts of their own.
+
+    Raises:
+        Rejected: an address that mail could not be sent to.
+    """
+    account.contacts = [checked_address(contact, field="contacts") for contact in contacts]
 
 
 def callback_secret(session: Session, vault: Vault, account_id: str) -> str:

@@ -72,6 +72,13 @@ def authenticate(session: Session, clear: str, *, now: datetime) -> Caller:
     return Caller(account_id=row.account_id, token_id=row.id, scopes=frozenset(row.scopes))
 
 
+def list_tokens(session: Session, account_id: str) -> list[ApiToken]:
+    """The account's tokens, oldest first."""
+    return list(
+        session.execute(select(ApiToken).where(ApiToken.account_id == account_id).order_by(ApiToken.id)).scalars()
+    )
+
+
 def revoke_token(session: Session, account_id: str, token_id: str, *, now: datetime) -> bool:
     """Stop a token from working; False when the account has no such live token."""
     statement = update(ApiToken).where(
