@@ -6,10 +6,12 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
 
-from shared.config.regions import Region
 from shared.domain.certificates import CertificateType, Material
+
+if TYPE_CHECKING:
+    from shared.config.regions import Region
 
 ENTRY_POINT_GROUP: Final = "certfleet.drivers"
 """A distribution adds a driver by an entry point of this group: ``name = "module:Class"``, a :class:`DriverClass`."""
@@ -55,11 +57,10 @@ class ObjectName:
     @classmethod
     def of(cls, material: Material, owner: Owner) -> Self:
         """The one name of this content of this owner."""
-        account_id = owner.account_id.lower()
-        parts = (account_id, material.type.value, material.certificate_pem, material.private_key_pem or "")
+        parts = (owner.account_id, material.type.value, material.certificate_pem, material.private_key_pem or "")
         content = b"".join(len(part.encode()).to_bytes(8) + part.encode() for part in parts)
         return cls(
-            account_id=account_id,
+            account_id=owner.account_id,
             type=material.type,
             certificate_id=owner.certificate_id.lower(),
             digest=hashlib.sha256(content).hexdigest()[:DIGEST_LENGTH],
@@ -134,8 +135,8 @@ class AnomalyKind(StrEnum):
     """Listed by the balancer, but its content is gone."""
     ALTERED = "altered"
     """Its content is not what was staged."""
-    EXPOSED = "exposed"
-    """Readable by more than the staged mode allows, or by less than the balancer needs."""
+    ACCESS = "access"
+    """Its mode or owner lets others in, or keeps the balancer out."""
     UNEXPECTED = "unexpected"
     """In our place, and nobody staged it."""
 

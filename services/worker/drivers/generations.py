@@ -1,0 +1,236 @@
+"""Immutable generations of files below one directory, as readers see them: whole, without a lock, verifiable.
+
+::
+
+    root/lock                       flock: one writer
+    root/current -> generations/7   what readers open; swapped by rename
+    root/generations/7/…            files, and MANIFEST.json, written last
+    root/generations/.building-8    a writer at work, or what a killed one left (removed by the next)
+
+A reader opens ``current`` once as a directory and everything else relative to that descriptor (``openat``); then it
+never sees two generations at once. Writing is in ``publishing.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from services.worker.drivers.disk import read_at
+from shared.errors import Busy, Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+    from pathlib import Path
+
+MANIFEST: Final = "MANIFEST.json"
+_FORMAT: Final = 1
+_READ_ATTEMPTS: Final = 20
+"""A reader starts anew when its generation is collected under it; this often only if writers never pause."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """What a file must be: lower-case hex SHA-256 of its bytes, and its permission bits."""
+
+    sha256: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One object of a generation: its owner, its leaf, and its files by name."""
+
+    account_id: str
+    fingerprint_sha256: str
+    files: Mapping[str, FileFacts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What one generation holds, by object label. Generation 0 is a directory in which nothing was published."""
+
+    generation: int = 0
+    objects: Mapping[str, Record] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, FileFacts]:
+        """Every file of every object, by name."""
+        return {name: facts for record in self.objects.values() for name, facts in record.files.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundFile:
+    """A file as it lies there; ``sha256`` is ``None`` when it does not (or is no regular file)."""
+
+    sha256: str | None = None
+    mode: int = 0
+    group_id: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One generation, read through one descriptor: what it claims, what is there, what nobody claims."""
+
+    manifest: Manifest
+    found: Mapping[str, FoundFile] = field(default_factory=dict)
+    unexpected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generations:
+    """The directory. ``root`` is absolute; ``group_id``, if any, owns all below; ``keep`` counts the current one."""
+
+    root: Path
+    group_id: int | None = None
+    keep: int
+    lock_timeout: timedelta
+
+    @property
+    def current(self) -> Path:
+        """The symbolic link that readers open."""
+        return self.root / "current"
+
+    @property
+    def numbered(self) -> Path:
+        """Where the generations lie, each a directory called by its number."""
+        return self.root / "generations"
+
+    def numbers(self) -> list[int]:
+        """The generations on the disk, ascending; some may be incomplete."""
+        return sorted(int(name) for name in names_in(self.numbered) if name.isdecimal())
+
+    def target(self) -> str | None:
+        """Where ``current`` leads, as written in the link; ``None`` before the first publication."""
+        try:
+            return os.readlink(self.current)  # noqa: PTH115  # compared as text
+        except FileNotFoundError:
+            return None
+
+    def read(self) -> View:
+        """Read the current generation without a lock; one generation, whole.
+
+        Raises:
+            Corrupt: ``current`` leads nowhere, or its manifest is not one.
+            Busy: writers replaced every generation while it was read.
+            OSError: the directory cannot be read.
+        """
+        for _ in range(_READ_ATTEMPTS):
+            target = self.target()
+            if target is None:
+                return View(manifest=Manifest())
+            with suppress(_MovedError):
+                return self._read(target)
+        raise Busy(f"{self.root} changes faster than it can be read.")
+
+    def read_manifest(self, target: str) -> Manifest:
+        """Read the manifest of the generation that a link's text names.
+
+        Raises:
+            Corrupt: it is not there, or is not one.
+            OSError: it cannot be read.
+        """
+        try:
+            directory = os.open(self.root / target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise self._leads_nowhere(target) from error
+        try:
+            return parse_manifest(read_at(directory, MANIFEST))
+        except FileNotFoundError as error:
+            raise self._leads_nowhere(target) from error
+        except ValueError as error:
+            raise Corrupt(f"{self.root / target / MANIFEST} is damaged: {error}.") from error
+        finally:
+            os.close(directory)
+
+    def _read(self, target: str) -> View:
+        try:
+            manifest = self.read_manifest(target)
+            directory = os.open(self.root / target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, Corrupt):
+            self._raise_if_moved(target)
+            raise
+        try:
+            found = {name: find(directory, name) for name in manifest.files}
+            unexpected = sorted(set(names_in(directory)) - {*found, MANIFEST})
+        finally:
+            os.close(directory)
+        if unexpected or any(file.sha256 is None for file in found.values()):
+            self._raise_if_moved(target)
+        return View(manifest=manifest, found=found, unexpected=tuple(unexpected))
+
+    def _raise_if_moved(self, target: str) -> None:
+        if self.target() != target:
+            raise _MovedError
+
+    def _leads_nowhere(self, target: str) -> Corrupt:
+        return Corrupt(
+            f"{self.current} leads to {target}, which is not there or has no {MANIFEST}.",
+            hint="Remove the link: the newest complete generation is taken then; deploy again what it lacks.",
+        )
+
+
+class _MovedError(Exception):
+    """``current`` was swapped while its generation was read."""
+
+
+def names_in(directory: int | Path) -> list[str]:
+    """The names in a directory, given by path or descriptor."""
+    return os.listdir(directory)  # noqa: PTH208  # also takes a descriptor
+
+
+def find(directory: int, name: str) -> FoundFile:
+    """Read one file of an open directory and keep only what can be compared, never the content."""
+    try:
+        facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISREG(facts.st_mode):
+            return FoundFile()
+        content = read_at(directory, name)
+    except FileNotFoundError:
+        return FoundFile()
+    return FoundFile(sha256=sha256(content), mode=stat.S_IMODE(facts.st_mode), group_id=facts.st_gid)
+
+
+def sha256(content: bytes) -> str:
+    """Lower-case hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """JSON, one object a line, so that two generations can be compared with ``diff``."""
+    head = f'{{"format": {_FORMAT}, "generation": {manifest.generation}, "objects": {{'
+    lines = [f"{json.dumps(label)}: {json.dumps(asdict(record))}" for label, record in sorted(manifest.objects.items())]
+    return (head + "\n" + ",\n".join(lines) + "\n}}\n").encode()
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """The inverse of :func:`encode_manifest`.
+
+    Raises:
+        ValueError: not a manifest, or one of a later format.
+    """
+    document = json.loads(content)
+    try:
+        if document["format"] != _FORMAT:
+            raise ValueError(f"it is of format {document['format']!r}, this version reads {_FORMAT}")
+        objects = {str(label): _parse_record(record) for label, record in document["objects"].items()}
+        return Manifest(generation=int(document["generation"]), objects=objects)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"it is not a manifest ({type(error).__name__})") from error
+
+
+def _parse_record(record: dict[str, Any]) -> Record:
+    files = {
+        str(name): FileFacts(sha256=str(one["sha256"]), mode=int(one["mode"])) for name, one in record["files"].items()
+    }
+    if any("/" in name or name.startswith(".") for name in files):
+        raise ValueError("it names a file outside its directory")
+    return Record(
+        account_id=str(record["account_id"]), fingerprint_sha256=str(record["fingerprint_sha256"]), files=files
+    )

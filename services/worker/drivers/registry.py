@@ -1,0 +1,73 @@
+"""Finds drivers by their entry points and builds one for a region."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, cast
+
+from shared.errors import Misconfigured
+from shared.usecases.driver import ENTRY_POINT_GROUP, Driver, DriverClass
+
+if TYPE_CHECKING:
+    from shared.config.regions import Region
+
+
+def known_drivers() -> tuple[str, ...]:
+    """The names that a regions file may use, sorted. Imports none of them."""
+    return tuple(sorted({point.name for point in _entry_points(tuple(sys.path))}))
+
+
+def build_driver(region: Region) -> Driver:
+    """Import the region's driver and build it; no other driver is imported, so a broken one harms only itself.
+
+    Raises:
+        Misconfigured: unknown name (the known ones are listed), ambiguous name, a driver that cannot be imported,
+            is not a driver, or refuses the settings. Every problem names the region.
+    """
+    driver_class = _import(_entry_point(region), region)
+    try:
+        driver = driver_class.for_region(region)
+    except Misconfigured as error:
+        raise Misconfigured(tuple(f"region {region.id!r}: {problem}" for problem in error.problems)) from error
+    except Exception as error:
+        # from somebody else's code: its message may quote the settings, so only the kind is told
+        problem = f"the driver {region.driver!r} failed on its settings ({type(error).__name__})"
+        raise _misconfigured(region, problem) from error
+    if not isinstance(driver, Driver):
+        raise _misconfigured(region, f"what {region.driver!r} built is not a driver: a {type(driver).__name__}")
+    return driver
+
+
+def _entry_point(region: Region) -> EntryPoint:
+    points = {point.value: point for point in _entry_points(tuple(sys.path)) if point.name == region.driver}
+    if not points:
+        known = ", ".join(known_drivers()) or "none"
+        raise _misconfigured(region, f"there is no driver {region.driver!r}; known: {known}")
+    if len(points) > 1:
+        problem = f"several distributions register a driver {region.driver!r}: {', '.join(sorted(points))}; remove one"
+        raise _misconfigured(region, problem)
+    return next(iter(points.values()))
+
+
+def _import(point: EntryPoint, region: Region) -> DriverClass:
+    try:
+        loaded = point.load()
+    except Exception as error:  # the module is somebody else's code: importing it may raise anything
+        problem = f"the driver {region.driver!r} ({point.value}) cannot be imported: {type(error).__name__}: {error}"
+        raise _misconfigured(region, problem) from error
+    if not callable(getattr(loaded, "for_region", None)):
+        raise _misconfigured(region, f"{point.value} is not a driver: it has no for_region")
+    return cast("DriverClass", loaded)
+
+
+def _misconfigured(region: Region, problem: str) -> Misconfigured:
+    return Misconfigured((f"region {region.id!r}: {problem}.",))
+
+
+@lru_cache(maxsize=8)
+def _entry_points(search_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Scanning every distribution takes tens of milliseconds; the answer depends on the search path alone."""
+    del search_path
+    return tuple(entry_points(group=ENTRY_POINT_GROUP))

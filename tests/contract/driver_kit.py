@@ -1,0 +1,259 @@
+"""The acceptance test of every driver: subclass ``DriverContract``, say how to build yours, run pytest.
+
+::
+
+    class TestMyDriver(DriverContract):
+        @pytest.fixture
+        def new_driver(self, tmp_path: Path) -> NewDriver:
+            return lambda: MyDriver(...)   # each call: another instance for the same, initially empty balancer
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Final
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from shared.domain.certificates import CertificateType, Material
+from shared.errors import DriverError, InvalidMaterial, Unsupported
+from shared.usecases.driver import Driver, Listener, ObjectName, Owner, Readback, Ref, Staged
+
+NewDriver = Callable[[], Driver]
+
+BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""Drivers do not look at dates, so a fixed instant never expires a test."""
+
+CONCURRENT: Final = 8
+
+
+@cache
+def server_material(common_name: str = "shop.example", *, serial: int = 1) -> Material:
+    """A self-signed leaf and its key; another serial is other content."""
+    pem, key, fingerprint = _self_signed(common_name, serial)
+    return Material(
+        type=CertificateType.SERVER, certificate_pem=pem, private_key_pem=key, fingerprint_sha256=fingerprint
+    )
+
+
+@cache
+def ca_material(common_name: str = "Clients CA", *, certificates: int = 1) -> Material:
+    """So many CA certificates in one object; the fingerprint is the first one's."""
+    made = [_self_signed(f"{common_name} {number}", number + 1) for number in range(certificates)]
+    return Material(
+        type=CertificateType.CA, certificate_pem="".join(pem for pem, _, _ in made), fingerprint_sha256=made[0][2]
+    )
+
+
+def owner(account_id: str = "acct_one", *, certificate_id: str = "cert_one") -> Owner:
+    """Somebody's certificate."""
+    return Owner(account_id=account_id, certificate_id=certificate_id)
+
+
+def absent_ref(material: Material | None = None) -> Ref:
+    """A well-formed reference to what nobody staged."""
+    name = ObjectName.of(material or server_material(), owner(certificate_id="cert_absent"))
+    return Ref(name=name, remote_id=name.label)
+
+
+def listener_of(staged: Staged) -> Listener:
+    """A one-way listener of one host."""
+    return Listener(
+        account_id=staged.ref.name.account_id, listener_id="lsn_one", hosts=("shop.example",), server=staged.ref
+    )
+
+
+class DriverContract:
+    """What holds for every driver. A subclass gives ``new_driver``; capabilities decide which tests apply."""
+
+    @pytest.fixture
+    def new_driver(self) -> NewDriver:
+        """How to build one more instance for the same balancer, which is empty when the test begins."""
+        raise NotImplementedError
+
+    def test_capabilities_are_constant_and_known_without_asking(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        assert driver.capabilities == driver.capabilities == new_driver().capabilities
+
+    def test_it_is_a_driver(self, new_driver: NewDriver) -> None:
+        assert isinstance(new_driver(), Driver)
+
+    def test_an_empty_balancer_has_an_empty_snapshot(self, new_driver: NewDriver) -> None:
+        snapshot = new_driver().snapshot()
+        assert (snapshot.objects, snapshot.listeners, snapshot.anomalies) == ((), (), ())
+
+    @pytest.mark.parametrize("build", [server_material, ca_material])
+    def test_a_staged_object_is_in_the_snapshot_under_its_name(
+        self, new_driver: NewDriver, build: Callable[[], Material]
+    ) -> None:
+        driver, material = new_driver(), build()
+        staged = driver.stage(material, owner=owner())
+        assert staged.created
+        assert staged.ref.name == ObjectName.of(material, owner())
+        held = driver.snapshot().find(staged.ref.name)
+        assert held is not None
+        assert held.ref == staged.ref
+        if driver.capabilities.readback is not Readback.NAMES:
+            assert held.fingerprint_sha256 == material.fingerprint_sha256
+
+    def test_several_ca_certificates_fit_one_object(self, new_driver: NewDriver) -> None:
+        driver, material = new_driver(), ca_material(certificates=3)
+        if not driver.capabilities.several_ca_certificates:
+            with pytest.raises(InvalidMaterial):
+                driver.stage(material, owner=owner())
+            return
+        staged = driver.stage(material, owner=owner())
+        assert [held.ref for held in driver.snapshot().objects] == [staged.ref]
+
+    def test_staging_twice_changes_nothing_and_says_so(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        first = driver.stage(server_material(), owner=owner())
+        before = driver.snapshot()
+        assert driver.stage(server_material(), owner=owner()) == Staged(ref=first.ref, created=False)
+        assert driver.snapshot() == before
+
+    def test_another_instance_finds_what_the_first_staged(self, new_driver: NewDriver) -> None:
+        first = new_driver().stage(server_material(), owner=owner())
+        assert new_driver().stage(server_material(), owner=owner()) == Staged(ref=first.ref, created=False)
+
+    def test_new_content_is_a_new_object_beside_the_old(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        old = driver.stage(server_material(serial=1), owner=owner(certificate_id="cert_old"))
+        new = driver.stage(server_material(serial=2), owner=owner(certificate_id="cert_new"))
+        assert {held.ref for held in driver.snapshot().objects} == {old.ref, new.ref}
+
+    def test_the_same_content_of_two_accounts_is_two_objects(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        one = driver.stage(server_material(), owner=owner("acct_one"))
+        two = driver.stage(server_material(), owner=owner("acct_two"))
+        assert two.created
+        assert [held.ref for held in driver.snapshot().of_account("acct_one").objects] == [one.ref]
+        assert [held.ref for held in driver.snapshot().of_account("acct_two").objects] == [two.ref]
+
+    def test_retiring_one_accounts_object_leaves_the_others(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        one = driver.stage(server_material(), owner=owner("acct_one"))
+        two = driver.stage(server_material(), owner=owner("acct_two"))
+        assert driver.retire(one.ref)
+        assert [held.ref for held in driver.snapshot().objects] == [two.ref]
+
+    def test_a_reference_under_a_foreign_account_is_absent(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        mine = driver.stage(server_material(), owner=owner("acct_one"))
+        stolen = Ref(name=dataclasses.replace(mine.ref.name, account_id="acct_two"), remote_id=mine.ref.remote_id)
+        assert driver.retire(stolen) is False
+        assert driver.snapshot().find(mine.ref.name) is not None
+
+    def test_retiring_what_was_never_staged_is_success_without_change(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        assert driver.retire(absent_ref()) is False
+        driver.stage(server_material(), owner=owner())
+        before = driver.snapshot()
+        assert driver.retire(absent_ref()) is False
+        assert driver.snapshot() == before
+
+    def test_a_retired_object_is_gone_and_can_be_retired_again(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        staged = driver.stage(server_material(), owner=owner())
+        assert driver.retire(staged.ref) is True
+        assert driver.snapshot().objects == ()
+        assert driver.retire(staged.ref) is False
+
+    def test_a_retired_object_can_be_staged_again(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        staged = driver.stage(server_material(), owner=owner())
+        driver.retire(staged.ref)
+        assert driver.stage(server_material(), owner=owner()).created
+        assert driver.snapshot().anomalies == ()
+
+    def test_a_reference_survives_storage_as_text(self, new_driver: NewDriver) -> None:
+        staged = new_driver().stage(server_material(), owner=owner())
+        stored = (staged.ref.name.account_id, staged.ref.name.label, staged.ref.remote_id)
+        ref = Ref(name=ObjectName.parse(stored[1], account_id=stored[0]), remote_id=stored[2])
+        assert new_driver().retire(ref) is True
+
+    def test_an_untouched_balancer_keeps_its_version_and_a_changed_one_does_not(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        versions = [driver.snapshot().version]
+        staged = driver.stage(server_material(), owner=owner())
+        versions.append(driver.snapshot().version)
+        driver.retire(staged.ref)
+        versions.append(driver.snapshot().version)
+        assert len(set(versions)) == 3
+        assert driver.snapshot().version == versions[-1]
+
+    def test_concurrent_stagers_lose_nothing(self, new_driver: NewDriver) -> None:
+        owners = [owner(f"acct_{number}", certificate_id=f"cert_{number}") for number in range(CONCURRENT)]
+        with ThreadPoolExecutor(CONCURRENT) as threads:
+            staged = list(threads.map(lambda one: new_driver().stage(server_material(), owner=one), owners))
+        snapshot = new_driver().snapshot()
+        assert {held.ref for held in snapshot.objects} == {one.ref for one in staged}
+        assert snapshot.anomalies == ()
+
+    def test_of_concurrent_stagers_of_one_object_exactly_one_created_it(self, new_driver: NewDriver) -> None:
+        with ThreadPoolExecutor(CONCURRENT) as threads:
+            calls = [
+                threads.submit(lambda: new_driver().stage(server_material(), owner=owner())) for _ in range(CONCURRENT)
+            ]
+            created = [call.result().created for call in calls]
+        assert created.count(True) == 1
+
+    def test_a_certificate_over_the_size_limit_is_refused_for_good(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        limit = driver.capabilities.max_pem_bytes
+        if limit is None:
+            pytest.skip("this balancer has no limit of its own")
+        one = len(ca_material().certificate_pem)
+        with pytest.raises(InvalidMaterial):
+            driver.stage(ca_material(certificates=limit // one + 1), owner=owner())
+
+    def test_listeners_that_are_not_supported_are_refused_with_a_sentence(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        if driver.capabilities.listeners:
+            pytest.skip("this driver builds listeners")
+        listener = listener_of(driver.stage(server_material(), owner=owner()))
+        for verb in (driver.bind, driver.unbind):
+            with pytest.raises(Unsupported, match=r"\w+ \w+ \w+"):
+                verb(listener)
+
+    def test_no_key_shows_in_any_answer(self, new_driver: NewDriver) -> None:
+        driver, material = new_driver(), server_material()
+        staged = driver.stage(material, owner=owner())
+        shown = repr((driver, staged, driver.snapshot(), driver.capabilities))
+        assert not _key_lines(material) & set(shown.replace("\\n", "\n").split("\n"))
+        assert "PRIVATE KEY" not in shown
+
+    def test_a_refusal_names_no_key(self, new_driver: NewDriver) -> None:
+        material = dataclasses.replace(server_material(), certificate_pem="", fingerprint_sha256="0" * 64)
+        with pytest.raises(DriverError) as refused:
+            new_driver().stage(material, owner=owner())
+        assert not any(line in f"{refused.value!r} {refused.value.hint}" for line in _key_lines(material))
+
+
+def _key_lines(material: Material) -> set[str]:
+    assert material.private_key_pem is not None
+    return {line for line in material.private_key_pem.splitlines() if line and not line.startswith("-")}
+
+
+def _self_signed(common_name: str, serial: int) -> tuple[str, str, str]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    certificate = (
+        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key(), serial_number=serial)
+        .not_valid_before(BORN)
+        .not_valid_after(BORN + timedelta(days=90))
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(Encoding.PEM).decode()
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return pem, key_pem, hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
