@@ -67,4 +67,4 @@ def _used(session: Session, deployments: Sequence[Deployment]) -> dict[str, int]
         )
         .group_by(Deployment.region)
     )
-    return dict(session.execute(statement).tuples())
+    return dict(session.execute(statement).all())

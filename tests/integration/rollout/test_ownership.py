@@ -1,0 +1,104 @@
+"""Leases, fences and quota slots: two workers never do one thing, two requests never take one slot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+from services.worker.drivers.registry import build_driver
+from shared.config.regions import Region
+from shared.domain.certificates import Material
+from shared.models import Deployment, leases
+from shared.usecases.deployment import work_in_region
+from shared.usecases.driver import Driver, Owner, Staged
+from shared.usecases.validation import validate_job
+from shared.wakeups import Task
+from tests.support.fleet import Fleet, build_fleet, region, server_upload
+
+REGION = "cn-hangzhou"
+
+
+def validated_deployment(fleet: Fleet) -> tuple[str, str, str]:
+    """Job, certificate and the one deployment that is due."""
+    job_id, certificate_id = fleet.submit(server_upload(regions=[REGION]))
+    fleet.room.waiting.clear()
+    validate_job(fleet.context, job_id, now=fleet.now)
+    fleet.room.waiting.clear()
+    return job_id, certificate_id, fleet.deployments(certificate_id)[REGION].id
+
+
+def test_of_many_workers_woken_for_one_region_exactly_one_works(fleet: Fleet) -> None:
+    job_id, certificate_id, deployment_id = validated_deployment(fleet)
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda _: work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now), range(8)
+            )
+        )
+    assert fleet.deployments(certificate_id)[REGION].attempt == 1
+    assert fleet.job(job_id).state == "succeeded"
+
+
+def test_a_stale_worker_changes_nothing(fleet: Fleet) -> None:
+    """While the first worker stages, its lease runs out and a second one does the work."""
+    job_id, certificate_id, deployment_id = validated_deployment(fleet)
+
+    class Overtaken:
+        def __init__(self, inner: Driver) -> None:
+            self._inner = inner
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._inner, name)
+
+        def stage(self, material: Material, *, owner: Owner) -> Staged:
+            fleet.pass_time(fleet.context.settings.lease + timedelta(seconds=1))
+            work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+            return self._inner.stage(material, owner=owner)
+
+    def driver_for(declared: Region) -> Driver:
+        return Overtaken(build_driver(declared))  # type: ignore[return-value] # delegates the rest
+
+    work_in_region(fleet.context, driver_for, deployment_id, clock=lambda: fleet.now)
+    row = fleet.deployments(certificate_id)[REGION]
+    assert (row.state, row.attempt, row.fence) == ("deployed", 2, 2)
+    assert fleet.job(job_id).state == "succeeded"
+
+
+def test_a_worker_that_died_leaves_work_that_is_taken_up_after_its_lease(fleet: Fleet) -> None:
+    job_id, _, deployment_id = validated_deployment(fleet)
+    with fleet.transaction() as session:
+        assert leases.claim(session, Deployment, deployment_id, now=fleet.now, lease=timedelta(seconds=60)) == 1
+    work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+    assert fleet.job(job_id).state == "deploying"
+    fleet.pass_time(timedelta(seconds=61))
+    with fleet.transaction() as session:
+        assert leases.take_unowned(session, Deployment, now=fleet.now, limit=10) == [deployment_id]
+    work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+    assert fleet.job(job_id).state == "succeeded"
+
+
+def test_the_sweep_does_not_multiply_its_own_wake_ups(fleet: Fleet) -> None:
+    _, _, deployment_id = validated_deployment(fleet)
+    fleet.pass_time(timedelta(seconds=11))
+    with fleet.transaction() as session:
+        assert leases.take_unowned(session, Deployment, now=fleet.now, limit=10) == [deployment_id]
+        assert leases.take_unowned(session, Deployment, now=fleet.now, limit=10) == []
+
+
+def test_fifty_concurrent_submissions_for_the_last_slot_give_one_success_and_forty_nine_quota_errors(
+    database_url: str, tmp_path: Path
+) -> None:
+    fleet = build_fleet(database_url, tmp_path, regions=[region(tmp_path, REGION, quota=1)])
+    submitted = [fleet.submit(server_upload(f"h{number}.example.com", regions=[REGION])) for number in range(50)]
+    fleet.room.waiting.clear()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda pair: validate_job(fleet.context, pair[0], now=fleet.now), submitted))
+    deployments = [wake_up.id for wake_up in fleet.room.waiting if wake_up.task is Task.DEPLOY]
+    assert len(deployments) == 1
+    fleet.run()
+    jobs = [fleet.job(job_id) for job_id, _ in submitted]
+    assert Counter(job.state for job in jobs) == {"succeeded": 1, "failed": 49}
+    assert Counter(job.error["code"] for job in jobs if job.error) == {"quota_exceeded": 49}
+    fleet.context.database.close()
