@@ -126,4 +126,7 @@ def _endpoints(session: Session, account_id: str, job_ids: set[str]) -> Sequence
 
 
 def _wants(endpoint: WebhookEndpoint, event: Event) -> bool:
+    """A test event goes to one endpoint by its own delivery, never to those that merely listen."""
+    if event.type == EventType.WEBHOOK_TEST:
+        return False
     return endpoint.job_id in (None, event.job_id) and matches(event.type, endpoint.types)

@@ -1,0 +1,366 @@
+"""Webhook endpoints and their deliveries, as their owner manages them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from shared.domain.identifiers import new_id
+from shared.domain.network_policy import Network, check_url
+from shared.domain.webhooks import DeliveryState
+from shared.errors import Conflict, FieldError, NotFound, Rejected
+from shared.events import log
+from shared.events.catalogue import EventType, matches
+from shared.events.log import FIRST_WAKE, Fact
+from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
+from shared.usecases import audit, webhook_secrets
+from shared.usecases.context import Context
+from shared.usecases.tokens import Caller
+from shared.wakeups import Task, WakeUp
+
+DISABLED_BY_OWNER: Final = "Disabled by request."
+
+_GLOB: Final = re.compile(r"[a-z_.*]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWebhook:
+    """A well-formed request for an endpoint."""
+
+    url: str
+    types: tuple[str, ...] = ("*",)
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What to change of an endpoint; ``None`` leaves it as it is."""
+
+    url: str | None = None
+    types: tuple[str, ...] | None = None
+    description: str | None = None
+    enabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedDelivery:
+    """A delivery with its event and its attempts, oldest first."""
+
+    delivery: WebhookDelivery
+    event: Event
+    attempts: list[WebhookAttempt] = field(default_factory=list)
+
+
+def add_callback(
+    session: Session, *, account_id: str, job_id: str, url: str, now: datetime, allowed_networks: Sequence[Network]
+) -> WebhookEndpoint:
+    """An endpoint that hears of one job only: its ``callback_url``. Signed with the account's callback secret.
+
+    Raises:
+        Rejected: the URL may never be called; the field is ``callback_url``.
+    """
+    check_url(url, allowed_networks, field="callback_url")
+    endpoint = WebhookEndpoint(
+        id=new_id("whk"),
+        account_id=account_id,
+        job_id=job_id,
+        url=url,
+        types=["*"],
+        description="callback_url",
+        enabled=True,
+        created_at=now,
+    )
+    session.add(endpoint)
+    session.flush()
+    return endpoint
+
+
+def create_webhook(
+    context: Context, session: Session, caller: Caller, request: NewWebhook, *, now: datetime
+) -> tuple[WebhookEndpoint, str]:
+    """A new endpoint and its secret, which is shown once and never again.
+
+    Raises:
+        Rejected: the URL may never be called, or a filter matches no type of event.
+    """
+    check_url(request.url, context.settings.webhook_allowed_networks)
+    check_types(request.types)
+    endpoint = WebhookEndpoint(
+        id=new_id("whk"),
+        account_id=caller.account_id,
+        url=request.url,
+        types=list(request.types),
+        description=request.description,
+        enabled=True,
+        created_at=now,
+    )
+    session.add(endpoint)
+    session.flush()
+    secret = webhook_secrets.create(session, context.vault, endpoint)
+    audit.note(session, caller, "webhook.created", endpoint.id, now=now)
+    return endpoint, secret
+
+
+def list_webhooks(
+    session: Session, account_id: str, *, limit: int, before: str | None = None, job_id: str | None = None
+) -> list[WebhookEndpoint]:
+    """The account's endpoints, newest first; with ``job_id`` that job's callback instead."""
+    statement = select(WebhookEndpoint).where(
+        WebhookEndpoint.account_id == account_id,
+        WebhookEndpoint.deleted_at.is_(None),
+        WebhookEndpoint.job_id.is_(None) if job_id is None else WebhookEndpoint.job_id == job_id,
+    )
+    if before is not None:
+        statement = statement.where(WebhookEndpoint.id < before)
+    return list(session.execute(statement.order_by(WebhookEndpoint.id.desc()).limit(limit)).scalars())
+
+
+def get_webhook(session: Session, account_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint:
+    """One endpoint, callbacks included.
+
+    Raises:
+        NotFound: none of that id in this account, or deleted.
+    """
+    statement = select(WebhookEndpoint).where(
+        WebhookEndpoint.id == endpoint_id,
+        WebhookEndpoint.account_id == account_id,
+        WebhookEndpoint.deleted_at.is_(None),
+    )
+    if lock:
+        statement = statement.with_for_update().execution_options(populate_existing=True)
+    endpoint = session.execute(statement).scalar_one_or_none()
+    if endpoint is None:
+        raise NotFound(f"There is no webhook {endpoint_id}.", hint="GET /v1/webhooks lists them.")
+    return endpoint
+
+
+def update_webhook(
+    context: Context, session: Session, caller: Caller, endpoint_id: str, *, changes: Changes, now: datetime
+) -> WebhookEndpoint:
+    """Change an endpoint. Disabling cancels what waits for it; enabling clears the reason.
+
+    Raises:
+        NotFound: none of that id in this account.
+        Rejected: as for a new endpoint.
+    """
+    endpoint = get_webhook(session, caller.account_id, endpoint_id, lock=True)
+    if changes.url is not None:
+        check_url(changes.url, context.settings.webhook_allowed_networks)
+        endpoint.url = changes.url
+    if changes.types is not None:
+        check_types(changes.types)
+        endpoint.types = list(changes.types)
+    if changes.description is not None:
+        endpoint.description = changes.description
+    if changes.enabled is not None:
+        _switch(session, endpoint, is_on=changes.enabled, now=now)
+    audit.note(session, caller, "webhook.changed", endpoint.id, now=now)
+    session.flush()
+    return endpoint
+
+
+def delete_webhook(session: Session, caller: Caller, endpoint_id: str, *, now: datetime) -> None:
+    """Never call it again: its secrets are destroyed, what waits for it is cancelled.
+
+    Raises:
+        NotFound: none of that id in this account.
+    """
+    endpoint = get_webhook(session, caller.account_id, endpoint_id, lock=True)
+    endpoint.deleted_at = now
+    endpoint.enabled = False
+    session.flush()
+    cancel_waiting(session, endpoint, now=now)
+    webhook_secrets.drop(session, endpoint)
+    audit.note(session, caller, "webhook.deleted", endpoint.id, now=now)
+
+
+def rotate_secret(
+    context: Context,
+    session: Session,
+    caller: Caller,
+    endpoint_id: str,
+    *,
+    now: datetime,
+    overlap: timedelta = webhook_secrets.OVERLAP,
+) -> str:
+    """A new secret, shown once; the old one signs too until the overlap ends.
+
+    Raises:
+        NotFound: none of that id in this account.
+        Conflict: a job's callback is signed with the account's callback secret.
+    """
+    endpoint = get_webhook(session, caller.account_id, endpoint_id, lock=True)
+    if endpoint.job_id is not None:
+        raise Conflict(
+            "A job's callback has no secret of its own.",
+            code="callback_has_no_secret",
+            hint="POST /v1/webhooks/callback-secret/rotate",
+        )
+    secret = webhook_secrets.rotate(session, context.vault, endpoint, overlap=overlap, now=now)
+    audit.note(session, caller, "webhook.secret_rotated", endpoint.id, now=now)
+    return secret
+
+
+def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: datetime) -> WebhookDelivery:
+    """Send a ``webhook.test`` event to this endpoint only, whatever its filter.
+
+    Raises:
+        NotFound: none of that id in this account.
+        Conflict: the endpoint is disabled.
+    """
+    endpoint = get_webhook(session, caller.account_id, endpoint_id)
+    _require_enabled(endpoint)
+    fact = Fact(type=EventType.WEBHOOK_TEST, data={"webhook_id": endpoint.id})
+    events = log.append(session, caller.account_id, [fact], now=now)
+    (delivery_id,) = log.deliver(session, endpoint, events, now=now)
+    session.flush()
+    return session.get_one(WebhookDelivery, delivery_id)
+
+
+def list_deliveries(
+    session: Session, account_id: str, endpoint_id: str, *, limit: int, before: str | None = None
+) -> list[LoggedDelivery]:
+    """An endpoint's deliveries, newest first, each with its attempts.
+
+    Raises:
+        NotFound: no endpoint of that id in this account.
+    """
+    endpoint = get_webhook(session, account_id, endpoint_id)
+    statement = (
+        select(WebhookDelivery, Event)
+        .join(Event, Event.id == WebhookDelivery.event_id)
+        .where(WebhookDelivery.endpoint_id == endpoint.id)
+    )
+    if before is not None:
+        statement = statement.where(WebhookDelivery.id < before)
+    rows = session.execute(statement.order_by(WebhookDelivery.id.desc()).limit(limit)).all()
+    return _with_attempts(session, [(delivery, event) for delivery, event in rows])
+
+
+def get_delivery(session: Session, account_id: str, endpoint_id: str, *, delivery_id: str) -> LoggedDelivery:
+    """One delivery of an endpoint.
+
+    Raises:
+        NotFound: no such endpoint in this account, or no such delivery of it.
+    """
+    endpoint = get_webhook(session, account_id, endpoint_id)
+    delivery = _delivery(session, endpoint, delivery_id)
+    return _with_attempts(session, [(delivery, session.get_one(Event, delivery.event_id))])[0]
+
+
+def replay_delivery(
+    session: Session, caller: Caller, endpoint_id: str, *, delivery_id: str, now: datetime
+) -> LoggedDelivery:
+    """Send it again now, whatever became of it: same ``webhook-id``, same body, the whole retry schedule anew.
+
+    Raises:
+        NotFound: no such endpoint in this account, or no such delivery of it.
+        Conflict: the endpoint is disabled, or the delivery is on its way at this moment.
+    """
+    endpoint = get_webhook(session, caller.account_id, endpoint_id)
+    _require_enabled(endpoint)
+    delivery = _delivery(session, endpoint, delivery_id)
+    if delivery.lease_until is not None and delivery.lease_until > now:
+        raise Conflict("The delivery is on its way at this moment.", code="delivery_in_flight")
+    delivery.state = DeliveryState.PENDING
+    delivery.attempt = 0
+    delivery.finished_at = None
+    delivery.fence += 1
+    leases.due(delivery, now, wake_at=now + FIRST_WAKE)
+    log.wake(session, WakeUp(Task.DELIVER, delivery.id))
+    audit.note(session, caller, "webhook.delivery_replayed", delivery.id, now=now)
+    session.flush()
+    return get_delivery(session, caller.account_id, endpoint_id, delivery_id=delivery_id)
+
+
+def check_types(types: Iterable[str]) -> None:
+    """Every filter is made of small letters, ``_``, ``.`` and ``*``, and lets at least one type of event through.
+
+    Raises:
+        Rejected: naming each filter that does not.
+    """
+    errors = tuple(
+        FieldError(
+            field=f"types.{position}",
+            code="unknown_event_type",
+            message=f"No type of event matches {glob!r}.",
+            hint="Use a type such as deployment.failed, or a pattern such as deployment.* or *.",
+        )
+        for position, glob in enumerate(types)
+        if not _GLOB.fullmatch(glob) or not any(matches(known, [glob]) for known in EventType)
+    )
+    if errors:
+        raise Rejected("A filter matches no type of event.", code="unknown_event_type", errors=errors)
+
+
+def disable(session: Session, endpoint: WebhookEndpoint, *, reason: str, now: datetime) -> None:
+    """Stop calling the endpoint and cancel what waits for it. The caller holds the endpoint's row."""
+    endpoint.enabled = False
+    endpoint.disabled_reason = reason
+    session.flush()
+    cancel_waiting(session, endpoint, now=now)
+
+
+def cancel_waiting(session: Session, endpoint: WebhookEndpoint, *, now: datetime) -> None:
+    """Cancel the endpoint's deliveries that nobody owns; one on its way settles itself when it comes back."""
+    statement = (
+        update(WebhookDelivery)
+        .where(
+            WebhookDelivery.endpoint_id == endpoint.id,
+            WebhookDelivery.state == DeliveryState.PENDING,
+            WebhookDelivery.lease_until.is_(None),
+        )
+        .values(state=DeliveryState.CANCELLED, finished_at=now, next_attempt_at=None, next_wake_at=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(statement)
+
+
+def _switch(session: Session, endpoint: WebhookEndpoint, *, is_on: bool, now: datetime) -> None:
+    if is_on == endpoint.enabled:
+        return
+    if not is_on:
+        disable(session, endpoint, reason=DISABLED_BY_OWNER, now=now)
+        return
+    endpoint.enabled = True
+    endpoint.disabled_reason = None
+
+
+def _require_enabled(endpoint: WebhookEndpoint) -> None:
+    if not endpoint.enabled:
+        raise Conflict(
+            f"The webhook is disabled: {endpoint.disabled_reason or DISABLED_BY_OWNER}",
+            code="webhook_disabled",
+            hint='Enable it first: PATCH /v1/webhooks/{id} with {"enabled": true}.',
+        )
+
+
+def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:
+    statement = (
+        select(WebhookDelivery)
+        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.endpoint_id == endpoint.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    delivery = session.execute(statement).scalar_one_or_none()
+    if delivery is None:
+        raise NotFound(f"There is no delivery {delivery_id} of this webhook.")
+    return delivery
+
+
+def _with_attempts(session: Session, rows: Sequence[tuple[WebhookDelivery, Event]]) -> list[LoggedDelivery]:
+    ids = [delivery.id for delivery, _ in rows]
+    statement = select(WebhookAttempt).where(WebhookAttempt.delivery_id.in_(ids)).order_by(WebhookAttempt.number)
+    attempts: dict[str, list[WebhookAttempt]] = {}
+    for attempt in session.execute(statement).scalars():
+        attempts.setdefault(attempt.delivery_id, []).append(attempt)
+    return [
+        LoggedDelivery(delivery=delivery, event=event, attempts=attempts.get(delivery.id, []))
+        for delivery, event in rows
+    ]
