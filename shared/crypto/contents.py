@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shared.crypto import certificates, formats, keys
 from shared.crypto.formats import Format
 from shared.crypto.pem import Block, refusals, scan
-from shared.domain.findings import Code, Finding, finding, has_errors
+from shared.domain.findings import Code, Finding, finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,11 +25,6 @@ class Contents:
     certificates: tuple[Block, ...] = ()
     keys: tuple[Block, ...] = ()
     findings: tuple[Finding, ...] = ()
-
-    @property
-    def is_whole(self) -> bool:
-        """Nothing in the field was refused."""
-        return not has_errors(self.findings)
 
 
 def read_field(text: str, *, field: str) -> Contents:

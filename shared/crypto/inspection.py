@@ -95,16 +95,21 @@ def _inspect_server(upload: Upload, *, now: datetime, key_policies: KeyPolicies)
         return _inspection(found, None, ())
     leaf = find_leaf(presented, spki=key.spki if key else None)
     chain = build_chain(presented, leaf=leaf, now=now)
-    facts = tuple(one.facts for one in (leaf, *chain.intermediates))
-    found += chain.findings if contents.is_whole else ()
-    found += server_findings(leaf.presented, [one.presented for one in chain.intermediates], now=now)
+    sent = [leaf, *chain.intermediates]
+    facts = tuple(one.facts for one in sent)
+    if _is_whole(about_certificates):
+        found += [*chain.findings, *_mismatch(key, leaf, presented)]
+    if _is_whole(about_certificates) or (key is not None and key.spki == leaf.spki):
+        found += server_findings(leaf.presented, [one.presented for one in chain.intermediates], now=now)
     found += key_policy_findings(facts[:1], key_policies=key_policies)
     found += _samples([leaf])
-    found += _mismatch(key, leaf, presented)
-    if has_errors(found) or key is None:
-        return _inspection(found, None, facts, policed=facts[:1])
-    material = _material(CertificateType.SERVER, [leaf, *chain.intermediates], key=key)
+    material = None if has_errors(found) or key is None else _material(CertificateType.SERVER, sent, key=key)
     return _inspection(found, material, facts, policed=facts[:1])
+
+
+def _is_whole(about_certificates: Iterable[Finding]) -> bool:
+    """Whether every block could be read: otherwise the missing one may be the leaf, and rules would judge another."""
+    return not any(one.code in {Code.PEM_DAMAGED, Code.PEM_REQUIRED} for one in about_certificates)
 
 
 def _inspection(

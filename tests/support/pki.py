@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, p
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 
 NOW = datetime(2026, 1, 15, 12, 0, 0, tzinfo=UTC)
@@ -31,7 +32,11 @@ _CURVES: dict[str, type[ec.EllipticCurve]] = {
     "ec-p521": ec.SECP521R1,
     "ec-secp256k1": ec.SECP256K1,
 }
-_OLD_RSA_SIGNATURES = {"sha1": (5, hashes.SHA1()), "md5": (4, hashes.MD5()), "md2": (2, hashes.MD5())}  # noqa: S303 - what is tested
+_OLD_RSA_SIGNATURES: dict[str, tuple[int, hashes.HashAlgorithm]] = {
+    "sha1": (5, hashes.SHA1()),  # noqa: S303 - what is tested
+    "md5": (4, hashes.MD5()),  # noqa: S303 - what is tested
+    "md2": (2, hashes.MD5()),  # noqa: S303 - nobody computes MD2 any more, or verifies it
+}
 
 
 class Overrides(TypedDict, total=False):
@@ -113,6 +118,11 @@ def server(*names: str, issuer: Issued | None = None, **overrides: Unpack[Overri
     return _issued((names or ("www.example.test",))[0], names or ("www.example.test",), wanted, issuer=issuer)
 
 
+def server_for(key: RSAPrivateKey, name: str) -> Issued:
+    """A self-signed server certificate for a key that came from elsewhere."""
+    return _issued_for(key, name, (name,), _Wanted(is_ca=False, purposes=(SERVER_AUTH,)), issuer=None)
+
+
 def client(name: str = "client", *, issuer: Issued, **overrides: Unpack[Overrides]) -> Issued:
     """A client certificate for mutual TLS."""
     wanted = replace(_Wanted(is_ca=False, purposes=(CLIENT_AUTH,), number=60), **overrides)
@@ -128,11 +138,14 @@ def to_pem(*certificates: x509.Certificate) -> str:
     return "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in certificates)
 
 
-def key_pem(key: CertificateIssuerPrivateKeyTypes, *, style: str = "", password: str = "") -> str:
-    """A key as PEM. ``style``: ``pkcs8`` or ``traditional``; by default PKCS#1 for RSA and PKCS#8 otherwise."""
+def key_pem(key: CertificateIssuerPrivateKeyTypes, *, style: str = "", locked_with: str = "") -> str:
+    """A key as PEM. ``style``: ``pkcs8`` or ``traditional``; by default PKCS#1 for RSA and PKCS#8 otherwise.
+
+    ``locked_with`` is the password of an encrypted key.
+    """
     style = style or ("traditional" if isinstance(key, rsa.RSAPrivateKey) else "pkcs8")
     format_ = serialization.PrivateFormat.PKCS8 if style == "pkcs8" else serialization.PrivateFormat.TraditionalOpenSSL
-    lock = serialization.BestAvailableEncryption(password.encode()) if password else serialization.NoEncryption()
+    lock = serialization.BestAvailableEncryption(locked_with.encode()) if locked_with else serialization.NoEncryption()
     return key.private_bytes(serialization.Encoding.PEM, format_, lock).decode()
 
 
@@ -157,7 +170,12 @@ def _new_key(algorithm: str) -> CertificateIssuerPrivateKeyTypes:
 
 
 def _issued(name: str, names: tuple[str, ...], wanted: _Wanted, *, issuer: Issued | None) -> Issued:
-    key = private_key(wanted.key, wanted.number)
+    return _issued_for(private_key(wanted.key, wanted.number), name, names, wanted, issuer=issuer)
+
+
+def _issued_for(
+    key: CertificateIssuerPrivateKeyTypes, name: str, names: tuple[str, ...], wanted: _Wanted, *, issuer: Issued | None
+) -> Issued:
     subject = wanted.subject if wanted.subject is not None else _name(name)
     builder = (
         x509.CertificateBuilder()
