@@ -1,0 +1,46 @@
+"""Shapes of questions and answers about events."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from marshmallow import fields
+from marshmallow.validate import Length, Range
+
+from shared.schemas.base import DEFAULT_LIMIT, MAX_LIMIT, Answer, Query, instant, text
+
+MAX_SEQUENCE: Final = 2**63 - 1
+
+
+class EventQuery(Query):
+    """Where to go on, and what to hear of."""
+
+    after = fields.Integer(
+        load_default=0,
+        validate=Range(0, MAX_SEQUENCE),
+        metadata={"description": "The last sequence seen; 0 for all. `next_cursor` of the answer before."},
+    )
+    types = fields.String(
+        load_default="*",
+        validate=Length(1, 500),
+        metadata={"description": "Types or patterns, separated by commas.", "example": "deployment.*,job.*"},
+    )
+    limit = fields.Integer(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT))
+
+
+class EventOut(Answer):
+    """A fact, as webhooks and streams carry it."""
+
+    type = text("What happened.", required=True)
+    id = text("Event id; a webhook's `webhook-id`.", required=True)
+    sequence = fields.Integer(required=True, metadata={"description": "Its number in the account, without gaps."})
+    timestamp = instant("When it happened.", required=True)
+    account_id = text("Whose it is.", required=True)
+    data = fields.Dict(required=True, metadata={"description": "Ids, states and errors; never a key or PEM."})
+
+
+class EventPage(Answer):
+    """Events in order; go on with after=next_cursor."""
+
+    items = fields.List(fields.Nested(EventOut))
+    next_cursor = text("The last sequence looked at, also when there is nothing new.")

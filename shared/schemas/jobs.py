@@ -1,0 +1,55 @@
+"""Shapes of answers about jobs."""
+
+from __future__ import annotations
+
+from marshmallow import fields
+from marshmallow.validate import Length, OneOf
+
+from shared.domain.rollout import JobKind, JobState
+from shared.schemas.base import Answer, PageQuery, instant, optional_text, text
+from shared.schemas.errors import ErrorOut, FindingOut
+
+
+class JobDeploymentOut(Answer):
+    """What a job achieved in one region, or how far it is."""
+
+    region = text("Region id.")
+    state = text("pending, deploying, deployed, failed, removing or removed.")
+    attempt = fields.Integer(metadata={"description": "Attempts so far."})
+    error = fields.Nested(ErrorOut, allow_none=True)
+
+
+class JobOut(Answer):
+    """A job."""
+
+    id = text("Job id.")
+    kind = text("create, deploy, retry, renew, replace or remove.")
+    state = text("queued, validating, deploying, succeeded, partially_succeeded, failed or cancelled.")
+    certificate_id = text("What it is about.")
+    deployments = fields.List(fields.Nested(JobDeploymentOut))
+    error = fields.Nested(ErrorOut, allow_none=True)
+    findings = fields.List(fields.Nested(FindingOut))
+    created_at = instant("When it was accepted.")
+    started_at = instant("When a worker first took it.")
+    finished_at = instant("When the last region had answered.")
+
+
+class JobQuery(PageQuery):
+    """Filters of the list of jobs."""
+
+    state = fields.String(load_default=None, validate=OneOf([state.value for state in JobState]))
+    kind = fields.String(load_default=None, validate=OneOf([kind.value for kind in JobKind]))
+    certificate_id = fields.String(load_default=None, validate=Length(1, 64))
+
+
+class JobPage(Answer):
+    """One page of jobs, newest first."""
+
+    items = fields.List(fields.Nested(JobOut))
+    next_cursor = optional_text("Where the next page begins; null on the last.")
+
+
+class JobAcceptedOut(Answer):
+    """The job that an action started."""
+
+    job = fields.Nested(JobOut)

@@ -1,0 +1,49 @@
+"""Shapes of answers about regions."""
+
+from __future__ import annotations
+
+from marshmallow import fields
+
+from shared.schemas.base import Answer, instant, optional_text, text
+from shared.schemas.errors import ErrorOut
+
+
+class HealthOut(Answer):
+    """How the account's recent deployments to the region went."""
+
+    state = text("unknown, ok or failing.")
+    last_success_at = instant("The last deployment or removal that succeeded.")
+    last_error = fields.Nested(ErrorOut, allow_none=True)
+
+
+class UsageOut(Answer):
+    """Certificates that the account holds in the region."""
+
+    used = fields.Integer()
+    limit = fields.Integer()
+
+
+class QuotaOut(Answer):
+    """By type of certificate."""
+
+    server = fields.Nested(UsageOut)
+    ca = fields.Nested(UsageOut)
+
+
+class RegionOut(Answer):
+    """A place where a load balancer uses certificates."""
+
+    id = text("Region id.")
+    name = text("Display name.")
+    driver = text("The adapter that speaks to its load balancer.")
+    health = fields.Nested(HealthOut)
+    listener_address = optional_text('Where its listeners answer, "host:port".')
+    key_policy = fields.List(fields.String(), metadata={"description": "Key algorithms that it takes."})
+    quota = fields.Nested(QuotaOut)
+
+
+class RegionPage(Answer):
+    """All regions, in the operator's order."""
+
+    items = fields.List(fields.Nested(RegionOut))
+    next_cursor = optional_text("Always null: the list is whole.")

@@ -1,0 +1,64 @@
+"""Take a certificate out again, with its key: the only way that a private key leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.crypto.vault import Binding
+from shared.domain.certificates import CertificateState, CertificateType
+from shared.errors import Conflict, NotFound
+from shared.models import Certificate, Purpose
+from shared.usecases import audit, secrets
+from shared.usecases.context import Context
+from shared.usecases.tokens import Caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """Canonical PEM: the chain leaf first, and for a server certificate its key."""
+
+    name: str
+    certificate_pem: str
+    private_key_pem: str | None = field(repr=False)
+
+
+def download_certificate(
+    context: Context, session: Session, caller: Caller, certificate_id: str, *, now: datetime
+) -> Download:
+    """The content as it is sent to load balancers; who took it is written down.
+
+    Raises:
+        NotFound: none of that id in this account.
+        Conflict: it is not valid (yet, or any more).
+    """
+    certificate = _find(session, caller, certificate_id)
+    if certificate.state != CertificateState.VALID or certificate.chain_pem is None:
+        raise Conflict(
+            f"The certificate is {certificate.state}; only a valid one can be downloaded.",
+            code="certificate_not_valid",
+            hint="Wait until its job has validated it, or look at its findings.",
+        )
+    key = _private_key(context, session, certificate) if certificate.type == CertificateType.SERVER else None
+    audit.note(session, caller, "certificate.downloaded", certificate.id, now=now)
+    return Download(name=certificate.name, certificate_pem=certificate.chain_pem, private_key_pem=key)
+
+
+def _find(session: Session, caller: Caller, certificate_id: str) -> Certificate:
+    statement = select(Certificate).where(
+        Certificate.id == certificate_id,
+        Certificate.account_id == caller.account_id,
+        Certificate.state != CertificateState.DELETED,
+    )
+    certificate = session.execute(statement).scalar_one_or_none()
+    if certificate is None:
+        raise NotFound("There is no such certificate.", hint="GET /v1/certificates lists yours.")
+    return certificate
+
+
+def _private_key(context: Context, session: Session, certificate: Certificate) -> str:
+    binding = Binding(account_id=certificate.account_id, subject_id=certificate.id, purpose=Purpose.PRIVATE_KEY)
+    return secrets.read(session, context.vault, binding).decode()

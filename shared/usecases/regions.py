@@ -1,0 +1,92 @@
+"""Look at the regions: what they take, how much of the quota is used, how recent deployments went."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, and_, case, func, not_, select
+from sqlalchemy.orm import Session
+
+from shared.config.regions import Region
+from shared.domain.rollout import DeploymentState
+from shared.models import Deployment
+from shared.usecases.context import Context
+from shared.usecases.tokens import Caller
+
+NOT_THE_REGIONS_FAULT: Final = ("certificate_rejected", "quota_exceeded", "invalid_material", "in_use")
+"""Errors of a deployment that say nothing about the region's health."""
+
+Outcome = tuple[datetime, dict[str, Any] | None]
+
+
+def list_regions(context: Context, session: Session, caller: Caller) -> list[dict[str, Any]]:
+    """Every declared region as this account sees it, in the operator's order."""
+    used = _used_slots(session, caller)
+    successes = _latest(session, caller, _succeeded())
+    failures = _latest(session, caller, _failed())
+    return [
+        _document(region, used, success=successes.get(region.id), failure=failures.get(region.id))
+        for region in context.settings.regions.values()
+    ]
+
+
+def _document(
+    region: Region, used: dict[tuple[str, str], int], *, success: Outcome | None, failure: Outcome | None
+) -> dict[str, Any]:
+    limits = {"server": region.quota.server, "ca": region.quota.ca}
+    return {
+        "id": region.id,
+        "name": region.name,
+        "driver": region.driver,
+        "health": _health(success, failure),
+        "listener_address": region.listener_address,
+        "key_policy": sorted(region.key_policy),
+        "quota": {kind: {"used": used.get((region.id, kind), 0), "limit": limit} for kind, limit in limits.items()},
+    }
+
+
+def _health(success: Outcome | None, failure: Outcome | None) -> dict[str, Any]:
+    if failure is not None and (success is None or failure[0] > success[0]):
+        state = "failing"
+    else:
+        state = "unknown" if success is None else "ok"
+    return {
+        "state": state,
+        "last_success_at": success[0] if success else None,
+        "last_error": failure[1] if failure else None,
+    }
+
+
+def _used_slots(session: Session, caller: Caller) -> dict[tuple[str, str], int]:
+    statement = (
+        select(Deployment.region, Deployment.certificate_type, func.count())
+        .where(Deployment.account_id == caller.account_id, Deployment.holds_slot)
+        .group_by(Deployment.region, Deployment.certificate_type)
+    )
+    return {(region, kind): count for region, kind, count in session.execute(statement).tuples()}
+
+
+def _latest(session: Session, caller: Caller, condition: ColumnElement[bool]) -> dict[str, Outcome]:
+    """For each region the newest deployment of that kind: when, and its error."""
+    at = case((Deployment.state == DeploymentState.DEPLOYED, Deployment.deployed_at), else_=Deployment.updated_at)
+    statement = (
+        select(Deployment.region, at, Deployment.error)
+        .where(Deployment.account_id == caller.account_id, condition, at.is_not(None))
+        .distinct(Deployment.region)
+        .order_by(Deployment.region, at.desc())
+    )
+    return {region: (moment, error) for region, moment, error in session.execute(statement).tuples()}
+
+
+def _succeeded() -> ColumnElement[bool]:
+    return and_(Deployment.state.in_([DeploymentState.DEPLOYED, DeploymentState.REMOVED]), not_(_has_error()))
+
+
+def _failed() -> ColumnElement[bool]:
+    return and_(_has_error(), Deployment.error["code"].astext.not_in(NOT_THE_REGIONS_FAULT))
+
+
+def _has_error() -> ColumnElement[bool]:
+    """No error is either SQL's null or JSON's."""
+    return func.coalesce(func.jsonb_typeof(Deployment.error), "null") == "object"
