@@ -1,0 +1,1 @@
+"""The demo: everything real, on one machine, in under a minute."""
