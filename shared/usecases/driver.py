@@ -19,8 +19,8 @@ ENTRY_POINT_GROUP: Final = "certfleet.drivers"
 DIGEST_LENGTH: Final = 16
 """Hex digits of the SHA-256 that a name carries: 64 bits, beside a certificate id that is unique by itself."""
 
-_IDENTIFIER: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
-_DIGEST: Final = re.compile(rf"^[0-9a-f]{{{DIGEST_LENGTH}}}$")
+_IDENTIFIER: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_DIGEST: Final = re.compile(rf"[0-9a-f]{{{DIGEST_LENGTH}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +49,9 @@ class ObjectName:
 
     def __post_init__(self) -> None:
         for part in (self.account_id, self.certificate_id):
-            if not _IDENTIFIER.match(part):
+            if not _IDENTIFIER.fullmatch(part):
                 raise ValueError(f"{part!r} is not an identifier: 1 to 63 of a-z, 0-9, '_' and '-'")
-        if not _DIGEST.match(self.digest):
+        if not _DIGEST.fullmatch(self.digest):
             raise ValueError(f"{self.digest!r} is not a digest: {DIGEST_LENGTH} lower-case hex digits")
 
     @classmethod
