@@ -21,6 +21,7 @@ from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
 from shared.usecases import audit, webhook_secrets
 from shared.usecases.context import Context
+from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.tokens import Caller
 from shared.wakeups import Task, WakeUp
 
@@ -108,17 +109,19 @@ def create_webhook(
 
 
 def list_webhooks(
-    session: Session, account_id: str, *, limit: int, before: str | None = None, job_id: str | None = None
-) -> list[WebhookEndpoint]:
-    """The account's endpoints, newest first; with ``job_id`` that job's callback instead."""
+    session: Session, account_id: str, page: PageRequest, *, job_id: str | None = None
+) -> Page[WebhookEndpoint]:
+    """The account's endpoints, newest first; with ``job_id`` that job's callback instead.
+
+    Raises:
+        Rejected: the cursor is not one of this list.
+    """
     statement = select(WebhookEndpoint).where(
         WebhookEndpoint.account_id == account_id,
         WebhookEndpoint.deleted_at.is_(None),
         WebhookEndpoint.job_id.is_(None) if job_id is None else WebhookEndpoint.job_id == job_id,
     )
-    if before is not None:
-        statement = statement.where(WebhookEndpoint.id < before)
-    return list(session.execute(statement.order_by(WebhookEndpoint.id.desc()).limit(limit)).scalars())
+    return read_page(session, statement, Order(id=WebhookEndpoint.id, descending=True), page)
 
 
 def get_webhook(session: Session, account_id: str, endpoint_id: str, *, lock: bool = False) -> WebhookEndpoint:
@@ -223,24 +226,17 @@ def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: dateti
     return session.get_one(WebhookDelivery, delivery_id)
 
 
-def list_deliveries(
-    session: Session, account_id: str, endpoint_id: str, *, limit: int, before: str | None = None
-) -> list[LoggedDelivery]:
+def list_deliveries(session: Session, account_id: str, endpoint_id: str, *, page: PageRequest) -> Page[LoggedDelivery]:
     """An endpoint's deliveries, newest first, each with its attempts.
 
     Raises:
         NotFound: no endpoint of that id in this account.
+        Rejected: the cursor is not one of this list.
     """
     endpoint = get_webhook(session, account_id, endpoint_id)
-    statement = (
-        select(WebhookDelivery, Event)
-        .join(Event, Event.id == WebhookDelivery.event_id)
-        .where(WebhookDelivery.endpoint_id == endpoint.id)
-    )
-    if before is not None:
-        statement = statement.where(WebhookDelivery.id < before)
-    rows = session.execute(statement.order_by(WebhookDelivery.id.desc()).limit(limit)).all()
-    return _with_attempts(session, [(delivery, event) for delivery, event in rows])
+    statement = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id)
+    found = read_page(session, statement, Order(id=WebhookDelivery.id, descending=True), page)
+    return Page(items=_logged(session, found.items), next_cursor=found.next_cursor)
 
 
 def get_delivery(session: Session, account_id: str, endpoint_id: str, *, delivery_id: str) -> LoggedDelivery:
@@ -251,7 +247,7 @@ def get_delivery(session: Session, account_id: str, endpoint_id: str, *, deliver
     """
     endpoint = get_webhook(session, account_id, endpoint_id)
     delivery = _delivery(session, endpoint, delivery_id)
-    return _with_attempts(session, [(delivery, session.get_one(Event, delivery.event_id))])[0]
+    return _logged(session, [delivery])[0]
 
 
 def replay_delivery(
@@ -354,13 +350,14 @@ def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> 
     return delivery
 
 
-def _with_attempts(session: Session, rows: Sequence[tuple[WebhookDelivery, Event]]) -> list[LoggedDelivery]:
-    ids = [delivery.id for delivery, _ in rows]
-    statement = select(WebhookAttempt).where(WebhookAttempt.delivery_id.in_(ids)).order_by(WebhookAttempt.number)
-    attempts: dict[str, list[WebhookAttempt]] = {}
-    for attempt in session.execute(statement).scalars():
-        attempts.setdefault(attempt.delivery_id, []).append(attempt)
+def _logged(session: Session, deliveries: Sequence[WebhookDelivery]) -> list[LoggedDelivery]:
+    events = select(Event).where(Event.id.in_([delivery.event_id for delivery in deliveries]))
+    event_by_id = {event.id: event for event in session.execute(events).scalars()}
+    tries = select(WebhookAttempt).where(WebhookAttempt.delivery_id.in_([delivery.id for delivery in deliveries]))
+    attempts: dict[str, list[WebhookAttempt]] = {delivery.id: [] for delivery in deliveries}
+    for attempt in session.execute(tries.order_by(WebhookAttempt.number)).scalars():
+        attempts[attempt.delivery_id].append(attempt)
     return [
-        LoggedDelivery(delivery=delivery, event=event, attempts=attempts.get(delivery.id, []))
-        for delivery, event in rows
+        LoggedDelivery(delivery=delivery, event=event_by_id[delivery.event_id], attempts=attempts[delivery.id])
+        for delivery in deliveries
     ]

@@ -1,0 +1,101 @@
+"""What a receiver's answer leads to."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.config.settings import WEBHOOK_RETRY_SCHEDULE
+from shared.domain.webhooks import Answer, DeliveryState, Verdict, clean_head, judge, retry_after
+
+NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)
+SCHEDULE: Final = tuple(timedelta(seconds=seconds) for seconds in (5, 300, 1800))
+
+
+def judged(*, attempt: int = 1, chance: float = 0.5, error: str | None = None, **answer: object) -> Verdict:
+    given_answer = Answer(error=error, **answer)  # type: ignore[arg-type]  # keyword overrides of a test builder
+    return judge(given_answer, attempt=attempt, schedule=SCHEDULE, chance=chance, now=NOW)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_any_2xx_is_delivered(status: int) -> None:
+    assert judged(status=status) == Verdict(state=DeliveryState.DELIVERED)
+
+
+@pytest.mark.parametrize("status", [199, 300, 301, 302, 304, 307, 308, 400, 401, 404, 429, 500, 502, 503, 504, 999])
+def test_anything_else_is_tried_again(status: int) -> None:
+    assert judged(status=status) == Verdict(state=DeliveryState.PENDING, pause=timedelta(seconds=5))
+
+
+def test_no_answer_is_tried_again() -> None:
+    assert judged(error="deadline_exceeded").pause == timedelta(seconds=5)
+
+
+def test_gone_ends_the_delivery_and_the_endpoint() -> None:
+    assert judged(status=410) == Verdict(state=DeliveryState.CANCELLED, disables_endpoint=True)
+
+
+@pytest.mark.parametrize(("attempt", "seconds"), [(1, 5), (2, 300), (3, 1800)])
+def test_the_pauses_are_the_schedules(attempt: int, seconds: int) -> None:
+    assert judged(status=500, attempt=attempt).pause == timedelta(seconds=seconds)
+
+
+def test_the_attempt_after_the_last_pause_exhausts_the_delivery() -> None:
+    assert judged(status=500, attempt=4) == Verdict(state=DeliveryState.EXHAUSTED)
+
+
+def test_without_a_schedule_the_first_failure_exhausts() -> None:
+    verdict = judge(Answer(status=500), attempt=1, schedule=(), chance=0.5, now=NOW)
+    assert verdict.state is DeliveryState.EXHAUSTED
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 3))
+def test_jitter_stays_within_a_fifth(chance: float, attempt: int) -> None:
+    pause = judged(status=500, attempt=attempt, chance=chance).pause
+    assert pause is not None
+    assert SCHEDULE[attempt - 1] * 0.8 <= pause <= SCHEDULE[attempt - 1] * 1.2
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120),
+        ("1", 5),  # never sooner than planned
+        ("999999999", 1800),  # never later than the longest pause
+        ("9" * 50, 5),
+        ("Tue, 01 Jan 2030 00:02:00 GMT", 120),
+        ("Mon, 31 Dec 2029 00:00:00 GMT", 5),
+        ("Tue, 01 Jan 2030 00:02:00", 5),  # no zone: not an HTTP date
+        ("soon", 5),
+        ("-5", 5),
+        ("", 5),
+        (None, 5),
+    ],
+)
+def test_retry_after_lengthens_a_pause_within_bounds(value: str | None, seconds: int) -> None:
+    assert judged(status=503, retry_after=value).pause == timedelta(seconds=seconds)
+
+
+@given(st.text())
+def test_no_retry_after_can_raise_or_be_negative(value: str) -> None:
+    assert retry_after(value, now=NOW) >= timedelta(0)
+
+
+def test_the_default_schedule_is_the_specifications() -> None:
+    assert sum(WEBHOOK_RETRY_SCHEDULE) == 5 + 300 + 1800 + 3600 * (2 + 5 + 10 + 14 + 20 + 24)
+
+
+def test_a_head_is_cut_and_cleaned() -> None:
+    assert clean_head(b"a\0b\x1b[31m\r\nc\td\xff" + "é".encode()) == "ab[31m\nc\td\ufffdé"
+    assert len(clean_head(b"x" * 10_000)) == 4_096
+
+
+@given(st.binary(max_size=64))
+def test_a_head_can_always_be_stored(raw: bytes) -> None:
+    head = clean_head(raw)
+    head.encode()
+    assert "\0" not in head
