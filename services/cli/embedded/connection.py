@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.cli.embedded.layout import is_locked, locate
+from services.cli.embedded.layout import is_alive, is_locked, locate
 from shared.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class Connection:
 def read_connection(state_dir: Path) -> Connection | None:
     """Return how to reach the stack of ``state_dir``; None when it does not run or is not ready.
 
-    A file that a killed run left behind is not believed: the directory's lock tells whether anybody runs.
+    A file that a killed run left behind is not believed: the directory's lock tells whether anybody runs, and the
+    process id whether that is the one that wrote the file (what it started may still be ending).
 
     Raises:
         Misconfigured: the file is there and is not ours.
@@ -54,11 +55,12 @@ def read_connection(state_dir: Path) -> Connection | None:
     try:
         if not is_locked(state):
             return None
-        return Connection(**json.loads(state.connection.read_text(encoding="utf-8")))
+        found = Connection(**json.loads(state.connection.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise Misconfigured((f"{state.connection} cannot be read; restart certfleet up.",)) from error
+    return found if is_alive(found.pid) else None
 
 
 def write_connection(state: StateDir, connection: Connection) -> None:

@@ -28,8 +28,8 @@ _LONGEST_SOCKET: Final = len("/supervisor.sock.1234567")
 WIND_DOWN_SECONDS: Final = 40.0
 """How long a start waits for what an earlier, killed run left behind: the longest ordered stop, and some."""
 
-_BREAKS_SUPERVISOR: Final = re.compile(r"[\x00-\x1f]|\s[;#]")
-"""supervisord's configuration has no way to write these: line breaks, and a comment sign after a space."""
+_BREAKS_SUPERVISOR: Final = re.compile(r"[\x00-\x1f%]|\s[;#]")
+"""supervisord's configuration has no safe way to write these: line breaks, %, and a comment sign after a space."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +171,17 @@ def is_locked(state: StateDir) -> bool:
         return False
 
 
+def is_alive(pid: int) -> bool:
+    """Return whether a process of that id exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def wait_for_holders(state: StateDir, *, seconds: float = WIND_DOWN_SECONDS) -> None:
     """Wait until no program of an earlier run lives.
 
@@ -217,7 +228,7 @@ def _acquire(lock: IO[str], state: StateDir, *, say: Callable[[str], None]) -> N
         return
     owner = lock.read(20).strip()
     in_use = Misconfigured((f"Another certfleet up (process {owner or '?'}) uses {state.root}; stop it first.",))
-    if owner.isdecimal() and _is_alive(int(owner)):
+    if owner.isdecimal() and is_alive(int(owner)):
         raise in_use
     say("Waiting for an earlier run to end …")
     if not _poll(lambda: _try_lock(lock, fcntl.LOCK_EX), WIND_DOWN_SECONDS):
@@ -229,16 +240,6 @@ def _try_lock(file: IO[str], kind: int) -> bool:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    return True
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
     return True
 
 

@@ -184,8 +184,8 @@ class _Run:
     def look(self, patience: Patience) -> list[Program]:
         """Return the programs restarted since the last look; raise for one that cannot be kept running."""
         if not self.supervisor.is_alive:
-            log = self.plan.state.log_of("supervisord")
-            raise ProgramFailed(f"supervisord ended, and with it every program; see {log}.")
+            logs = self.plan.state.log_of("supervisord*")
+            raise ProgramFailed(f"supervisord ended, and with it every program; see {logs}.")
         if not self.supervisor.is_answering():
             return []
         conditions = self.supervisor.conditions()
