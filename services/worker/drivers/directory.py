@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from shared.usecases.driver import Listener, Owner
 
 DEFAULT_KEEP_GENERATIONS: Final = 3
+FEWEST_GENERATIONS: Final = 2
+"""The current one, and the one that readers are still in (and the next is built from)."""
 DEFAULT_LOCK_TIMEOUT: Final = timedelta(seconds=10)
 _LONGEST_LOCK_TIMEOUT: Final = 3600
 
@@ -191,8 +193,8 @@ def parse_settings(settings: dict[str, Any]) -> DirectorySettings:
     if not isinstance(path, str) or not path or "\0" in path:
         problems.append("path is missing; name the directory to publish in")
     keep = settings.get("keep_generations", DEFAULT_KEEP_GENERATIONS)
-    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-        problems.append("keep_generations takes a whole number from 1")
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < FEWEST_GENERATIONS:
+        problems.append(f"keep_generations takes a whole number from {FEWEST_GENERATIONS}")
     timeout = settings.get("lock_timeout", DEFAULT_LOCK_TIMEOUT.total_seconds())
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 <= timeout <= _LONGEST_LOCK_TIMEOUT:
         problems.append(f"lock_timeout takes seconds, 0 to {_LONGEST_LOCK_TIMEOUT}")

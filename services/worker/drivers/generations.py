@@ -85,7 +85,7 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generations:
-    """The directory. ``root`` is absolute; ``group_id``, if any, owns all below; ``keep`` counts the current one."""
+    """The directory. ``root`` is absolute; ``group_id``, if any, owns all below; ``keep`` is 2 or more."""
 
     root: Path
     group_id: int | None = None

@@ -336,9 +336,7 @@ class TestSettings:
 
     def test_every_problem_is_listed(self) -> None:
         with pytest.raises(Misconfigured) as refused:
-            parse_settings(
-                {"path": "", "group": "no such group", "keep_generations": True, "lock_timeout": "1", "x": 1}
-            )
+            parse_settings({"path": "", "group": "no such group", "keep_generations": 1, "lock_timeout": "1", "x": 1})
         assert [problem.split()[0] for problem in refused.value.problems] == [
             "group",
             "keep_generations",
@@ -428,11 +426,15 @@ with writing(Generations(root=Path(sys.argv[1]), keep=3, lock_timeout=timedelta(
 
 
 def churn(path: Path) -> None:
-    """Stage and retire, many generations, so that readers lose theirs now and then."""
+    """Stage and retire, keeping one old generation, so that readers lose theirs now and then."""
+    writer = driver(path, keep_generations=2)
     for _ in range(8):
-        staged = [stage(path, f"cert_{number}", material=one) for number, one in enumerate(server_materials())]
+        staged = [
+            writer.stage(material, owner=owner(certificate_id=f"cert_{number}"))
+            for number, material in enumerate(server_materials())
+        ]
         for one in staged[1:]:
-            driver(path).retire(one.ref)
+            writer.retire(one.ref)
 
 
 def pairs_through_one_descriptor(path: Path) -> list[tuple[str, str | None]]:
