@@ -1,0 +1,57 @@
+"""The mail port: what the product asks of whatever sends mail."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+
+class Template(StrEnum):
+    """The kinds of mail there are; each one has a text and an HTML form."""
+
+    REMINDER = "reminder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """One mail to one person. ``content`` is what its template shows.
+
+    ``message_id`` is a whole ``<left@right>`` (RFC 5322 §3.6.4) and the same for every attempt at the same mail.
+    """
+
+    recipient: str
+    subject: str
+    template: Template
+    content: object
+    message_id: str
+    at: datetime
+
+
+class Mailer(Protocol):
+    """Sends mail. Returning means that the next mail server has taken responsibility for it (RFC 5321 §4.2.5)."""
+
+    def send(self, mail: Mail) -> None:
+        """Send it, within a bounded time.
+
+        Raises:
+            Rejected: this recipient or mail is refused for good (``recipient_refused``, ``mail_refused``).
+            Transient: anything that may heal by itself or by the operator's hand; send it again later.
+        """
+        ...
+
+
+def message_id(kind: str, ids: Iterable[str], *, sender: str) -> str:
+    """The same for the same ids, so that a mail that had to be sent twice is recognised as one."""
+    digest = hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()[:32]
+    host = sender.rpartition("@")[2].strip("> ") or "localhost"
+    return f"<{kind}-{digest}@{host}>"
+
+
+def plain(text: str, *, limit: int = 100) -> str:
+    """User text as one line without control or direction characters, cut at ``limit``: fit for headers and text."""
+    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,192 @@
+"""What a reminder mail says: certificates by urgency, where each is deployed, and who was told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Final
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session
+
+from shared.domain.reminders import Urgency, calendar_day, days_left, time_left, urgency
+from shared.domain.rollout import DeploymentState, ServedState
+from shared.models import Account, Certificate, Deployment, Reminder
+from shared.usecases.context import Context
+from shared.usecases.mail import plain
+
+NAMES_SHOWN: Final = 12
+REGIONS_SHOWN: Final = 40
+PEOPLE_SHOWN: Final = 20
+
+_DELIVERY: Final = {
+    DeploymentState.PENDING: "waiting to be deployed",
+    DeploymentState.DEPLOYING: "being deployed",
+    DeploymentState.DEPLOYED: "deployed",
+    DeploymentState.FAILED: "deployment failed",
+    DeploymentState.REMOVING: "being removed",
+}
+_SERVED: Final = {
+    ServedState.NOT_CHECKED: "",
+    ServedState.MATCH: "served",
+    ServedState.MISMATCH: "something else is served",
+    ServedState.UNREACHABLE: "not reachable at the last check",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A region that has, or should have, the certificate; ``state`` in words."""
+
+    region: str
+    name: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One certificate of a digest. All user text is one printable line each."""
+
+    title: str
+    name: str
+    names: tuple[str, ...]
+    names_more: int
+    issuer: str
+    serial: str
+    not_after: datetime
+    days: int
+    places: tuple[Place, ...]
+    places_more: int
+    told: tuple[str, ...]
+    told_more: int
+    url: str
+
+    @property
+    def urgency(self) -> Urgency:
+        """How loud it is."""
+        return urgency(self.days)
+
+    @property
+    def sentence(self) -> str:
+        """``Expires in 7 days`` or ``Expired 3 days ago``."""
+        return f"{'Expired' if self.days < 0 else 'Expires'} {time_left(self.days)}"
+
+    @property
+    def date(self) -> str:
+        """``30 Nov 2026, 12:00 UTC``."""
+        return f"{calendar_day(self.not_after)}, {self.not_after:%H:%M} UTC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digest:
+    """Everything that one mail tells one recipient."""
+
+    account: str
+    recipient: str
+    notices: tuple[Notice, ...]
+
+    @property
+    def subject(self) -> str:
+        """What expires when, in one line."""
+        first = self.notices[0]
+        if len(self.notices) > 1:
+            return self._subject_of_many()
+        if first.days < 0:
+            return f"{first.title} has expired ({calendar_day(first.not_after)})"
+        return f"{first.title} expires {time_left(first.days)} ({calendar_day(first.not_after)})"
+
+    @property
+    def groups(self) -> tuple[tuple[Urgency, tuple[Notice, ...]], ...]:
+        """The notices by urgency, most urgent first, soonest first within."""
+        return tuple((level, tuple(found)) for level, found in groupby(self.notices, lambda notice: notice.urgency))
+
+    def _subject_of_many(self) -> str:
+        total, first = len(self.notices), self.notices[0]
+        expired = sum(notice.days < 0 for notice in self.notices)
+        if expired == total:
+            return f"{total} certificates have expired"
+        if expired:
+            return (
+                f"{expired} of {total} certificates {'has' if expired == 1 else 'have'} expired, the others expire soon"
+            )
+        return f"{total} certificates expire, the first {time_left(first.days)} ({calendar_day(first.not_after)})"
+
+
+def compose(context: Context, session: Session, reminders: Sequence[Reminder], *, now: datetime) -> Digest:
+    """The digest of these reminders, all of one account and one recipient, one a certificate."""
+    ids = {reminder.certificate_id for reminder in reminders}
+    certificates = session.execute(select(Certificate).where(Certificate.id.in_(ids))).scalars().all()
+    places = _places(context, session, ids)
+    told = _told(session, reminders)
+    notices = (
+        _notice(context, certificate, places.get(certificate.id, []), told.get(certificate.id, []), now=now)
+        for certificate in certificates
+    )
+    first = reminders[0]
+    return Digest(
+        account=plain(session.get_one(Account, first.account_id).name),
+        recipient=first.recipient,
+        notices=tuple(sorted(notices, key=lambda notice: (notice.not_after, notice.url))),
+    )
+
+
+def _notice(
+    context: Context, certificate: Certificate, places: list[Place], told: list[str], *, now: datetime
+) -> Notice:
+    not_after = certificate.not_after or now
+    title = certificate.common_name or next(iter(certificate.names), certificate.name)
+    return Notice(
+        title=plain(title, limit=80),
+        name=plain(certificate.name),
+        names=tuple(plain(name) for name in certificate.names[:NAMES_SHOWN]),
+        names_more=max(0, len(certificate.names) - NAMES_SHOWN),
+        issuer=plain(certificate.issuer or "", limit=200),
+        serial=plain(certificate.serial or ""),
+        not_after=not_after,
+        days=days_left(not_after, now),
+        places=tuple(places[:REGIONS_SHOWN]),
+        places_more=max(0, len(places) - REGIONS_SHOWN),
+        told=tuple(told[:PEOPLE_SHOWN]),
+        told_more=max(0, len(told) - PEOPLE_SHOWN),
+        url=f"{context.settings.public_url}/certificates/{certificate.id}",
+    )
+
+
+def _places(context: Context, session: Session, certificate_ids: Iterable[str]) -> dict[str, list[Place]]:
+    statement = (
+        select(Deployment)
+        .where(Deployment.certificate_id.in_(certificate_ids), Deployment.state != DeploymentState.REMOVED)
+        .order_by(Deployment.certificate_id, Deployment.region)
+    )
+    places: dict[str, list[Place]] = {}
+    for deployment in session.execute(statement).scalars():
+        places.setdefault(deployment.certificate_id, []).append(_place(context, deployment))
+    return places
+
+
+def _place(context: Context, deployment: Deployment) -> Place:
+    region = context.settings.regions.get(deployment.region)
+    served = _SERVED[ServedState(deployment.served)]
+    state = _DELIVERY[DeploymentState(deployment.state)]
+    return Place(
+        region=deployment.region,
+        name=plain(region.name) if region else deployment.region,
+        state=f"{state}, {served}" if served else state,
+    )
+
+
+def _told(session: Session, reminders: Sequence[Reminder]) -> dict[str, list[str]]:
+    """Everybody who is told of the same certificate at the same threshold, by certificate."""
+    wanted = [(reminder.certificate_id, reminder.not_after, reminder.threshold) for reminder in reminders]
+    statement = (
+        select(Reminder.certificate_id, Reminder.recipient)
+        .where(tuple_(Reminder.certificate_id, Reminder.not_after, Reminder.threshold).in_(wanted))
+        .where(Reminder.recipient != "")
+        .order_by(Reminder.certificate_id, Reminder.recipient)
+    )
+    told: dict[str, list[str]] = {}
+    for certificate_id, recipient in session.execute(statement):
+        told.setdefault(certificate_id, []).append(recipient)
+    return told

@@ -1,0 +1,412 @@
+"""Reminders: find what expires, write each notice into the ledger once, and send one digest a recipient."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import ColumnElement, Row, String, case, func, literal_column, select, text, true, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY, array, insert
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.expression import cast
+
+from shared.domain.identifiers import new_id
+from shared.domain.reminders import EXPIRED, Band, ReminderState, bands, days_left
+from shared.domain.retries import backoff, is_retryable
+from shared.errors import CertfleetError
+from shared.events import log as events
+from shared.events.catalogue import EventType
+from shared.models import Account, Certificate, PeriodicRun, Reminder, leases
+from shared.telemetry import describe_exception
+from shared.usecases.context import Context
+from shared.usecases.mail import Mail, Mailer, Template, message_id
+from shared.usecases.reminder_digest import Digest, compose
+from shared.usecases.sweep import note_run
+from shared.wakeups import Task, WakeUp
+
+log = structlog.get_logger(__name__)
+
+AnyRow = Row[*tuple[Any, ...]]
+
+RUN: Final = "reminders"
+"""The scan's name in ``periodic_runs``."""
+
+NOBODY: Final = ""
+"""The recipient of the ledger row that remembers a crossing of which there was nobody to tell."""
+
+BATCH: Final = 500
+"""Notices a transaction: bounds memory, and how long other writers of the same certificates wait."""
+
+DIGEST: Final = 50
+"""Certificates a mail; more become a second mail. Mail programs cut HTML at about 100 kB (Gmail: 102 kB)."""
+
+LOOK_BACK: Final = timedelta(days=30)
+"""How long before the last complete scan an expiry may lie and still be looked for: old history is not read again."""
+
+FIRST_WAKE: Final = timedelta(seconds=30)
+"""The wake-up at the end of the scan normally starts the mail; the sweep steps in after this."""
+
+GIVE_UP: Final = timedelta(days=5)
+"""Mail that cannot be sent is given up after this (RFC 5321 §4.5.4.1: "at least 4-5 days")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanResult:
+    """What one scan wrote down. All zero when nothing new was due."""
+
+    events: int = 0
+    reminders: int = 0
+    without_recipient: int = 0
+    by_threshold: dict[int, int] = field(default_factory=dict)
+    """Events by threshold in days before expiry; -1 is "expired"."""
+
+
+def scan(context: Context, *, now: datetime) -> ScanResult:
+    """Write down every notice that is due and not yet written, and wake the mailers. Any number may run at once.
+
+    Each batch is one transaction: ledger rows and events together. A scan that dies half-way is completed by the next.
+    """
+    found = Counter[int]()
+    counts = Counter[str]()
+    first_of: dict[tuple[str, str], str] = {}
+    since = _looked_until(context, now=now)
+    for band in bands():
+        while True:
+            with context.transaction() as session:
+                batch = _record_batch(session, band, since=since, now=now)
+            if not batch.size:
+                break
+            found[band.threshold] += batch.events
+            counts.update(reminders=len(batch.reminders), without_recipient=batch.without_recipient)
+            for reminder_id, account_id, recipient in batch.reminders:
+                first_of.setdefault((account_id, recipient), reminder_id)
+    with context.transaction() as session:
+        note_run(session, RUN, now=now, count=found.total())
+        events.wake(session, *(WakeUp(Task.MAIL, reminder_id) for reminder_id in first_of.values()))
+    return ScanResult(events=found.total(), by_threshold={key: n for key, n in found.items() if n}, **counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    size: int
+    events: int
+    without_recipient: int
+    reminders: Sequence[tuple[str, str, str]]
+    """Id, account and recipient of each new row that is to be mailed."""
+
+
+def _looked_until(context: Context, *, now: datetime) -> datetime | None:
+    """Expiries before this were dealt with by earlier scans; ``None`` when there was none."""
+    with context.transaction() as session:
+        last = session.get(PeriodicRun, RUN)
+        return None if last is None else min(last.last_run_at, now) - LOOK_BACK
+
+
+def _record_batch(session: Session, band: Band, *, since: datetime | None, now: datetime) -> _Batch:
+    due = _due(session, band, since=since, now=now)
+    if not due:
+        return _Batch(size=0, events=0, without_recipient=0, reminders=())
+    known = _recorded(session, due, band)
+    reminders = _insert(session, due, band, now=now)
+    crossed = {row.id: row for row in due if row.id not in known}
+    told = Counter(row.certificate_id for row in reminders if row.recipient != NOBODY)
+    _tell(session, crossed.values(), band, told=told, now=now)
+    return _Batch(
+        size=len(due),
+        events=len(crossed),
+        without_recipient=sum(row.recipient == NOBODY for row in reminders),
+        reminders=[(row.id, row.account_id, row.recipient) for row in reminders if row.recipient != NOBODY],
+    )
+
+
+def _due(session: Session, band: Band, *, since: datetime | None, now: datetime) -> Sequence[AnyRow]:
+    """Certificates of the band with a recipient who has not been told, locked against a second scan.
+
+    The lock makes a concurrent scan wait; what it then reads in ``_recorded`` and writes in ``_insert`` is up to date.
+    """
+    people = func.unnest(_recipients()).table_valued("recipient").render_derived(name="people")
+    statement = (
+        select(
+            Certificate.id,
+            Certificate.account_id,
+            Certificate.name,
+            Certificate.common_name,
+            Certificate.type,
+            Certificate.fingerprint_sha256,
+            Certificate.not_after,
+            people.c.recipient,
+        )
+        .select_from(Certificate)
+        .join(Account, Account.id == Certificate.account_id)
+        .join(people, true())
+        .where(*is_reminded(), *_is_in(band, since=since, now=now), ~_is_told(people.c.recipient, band))
+        .order_by(Certificate.not_after, Certificate.id)
+        .limit(BATCH)
+        .with_for_update(of=Certificate, key_share=True)
+    )
+    return session.execute(statement).all()
+
+
+def is_reminded() -> tuple[ColumnElement[bool], ...]:
+    """Which certificates get notices at all: valid, not muted, not replaced. The one place that says so.
+
+    The first two are written as in the index ``ix_certificates_expiry``, as literals, so that it serves the query. A
+    replaced certificate is left alone from the moment of its replacement; that its successor is also *served*
+    everywhere (promise 7) can be asked here as soon as listeners are probed: then this becomes "not replaced, or some
+    deployment of the successor is not served", and the mail says which region still serves the old one.
+    """
+    return (
+        Certificate.state == literal_column("'valid'"),
+        ~Certificate.reminders_muted,
+        Certificate.replaced_by_id.is_(None),
+    )
+
+
+def _is_in(band: Band, *, since: datetime | None, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """The band's rule in SQL; the same values as ``shared.domain.reminders.due_threshold``."""
+    conditions = [
+        Certificate.not_after < now + band.opens,
+        Certificate.not_after - Certificate.not_before >= band.shortest_life,
+    ]
+    if band.closes is not None:
+        conditions.append(Certificate.not_after >= now + band.closes)
+    elif since is not None:
+        conditions.append(Certificate.not_after >= since)
+    return tuple(conditions)
+
+
+def _recipients() -> ColumnElement[Any]:
+    """The certificate's contacts, else the account's, else ``NOBODY``."""
+    return case(
+        (func.cardinality(Certificate.contacts) > 0, Certificate.contacts),
+        (func.cardinality(Account.contacts) > 0, Account.contacts),
+        else_=cast(array([NOBODY]), ARRAY(String)),
+    )
+
+
+def _is_told(recipient: ColumnElement[Any], band: Band) -> ColumnElement[bool]:
+    return (
+        select(Reminder.id)
+        .where(
+            Reminder.certificate_id == Certificate.id,
+            Reminder.not_after == Certificate.not_after,
+            Reminder.recipient == recipient,
+            Reminder.threshold <= band.threshold,
+        )
+        .exists()
+    )
+
+
+def _recorded(session: Session, due: Sequence[AnyRow], band: Band) -> set[str]:
+    """Those of the certificates whose crossing was written down before, whoever was told then."""
+    expiries = {(row.id, row.not_after) for row in due}
+    statement = select(Reminder.certificate_id).where(
+        tuple_(Reminder.certificate_id, Reminder.not_after).in_(expiries), Reminder.threshold <= band.threshold
+    )
+    return set(session.execute(statement).scalars())
+
+
+def _insert(session: Session, due: Sequence[AnyRow], band: Band, *, now: datetime) -> Sequence[AnyRow]:
+    statement = (
+        insert(Reminder)
+        .values([_ledger_row(row, band, now=now) for row in due])
+        .on_conflict_do_nothing(
+            index_elements=[Reminder.certificate_id, Reminder.not_after, Reminder.threshold, Reminder.recipient]
+        )
+        .returning(Reminder.id, Reminder.account_id, Reminder.certificate_id, Reminder.recipient)
+    )
+    return session.execute(statement).all()
+
+
+def _ledger_row(row: AnyRow, band: Band, *, now: datetime) -> dict[str, Any]:
+    has_recipient = row.recipient != NOBODY
+    return {
+        "id": new_id("rem"),
+        "account_id": row.account_id,
+        "certificate_id": row.id,
+        "not_after": row.not_after,
+        "threshold": band.threshold,
+        "recipient": row.recipient,
+        "state": ReminderState.PENDING if has_recipient else ReminderState.RECORDED,
+        "created_at": now,
+        "next_attempt_at": now if has_recipient else None,
+        "next_wake_at": now + FIRST_WAKE if has_recipient else None,
+    }
+
+
+def _tell(session: Session, rows: Collection[AnyRow], band: Band, *, told: Counter[str], now: datetime) -> None:
+    """Append the events, account by account in a fixed order, because each append locks its account's counter."""
+    facts: dict[str, list[events.Fact]] = {}
+    for row in rows:
+        facts.setdefault(row.account_id, []).append(_fact(row, band, notified=told[row.id], now=now))
+    for account_id in sorted(facts):
+        events.append(session, account_id, facts[account_id], now=now)
+
+
+def _fact(row: AnyRow, band: Band, *, notified: int, now: datetime) -> events.Fact:
+    is_expired = band.threshold == EXPIRED
+    return events.Fact(
+        type=EventType.CERTIFICATE_EXPIRED if is_expired else EventType.CERTIFICATE_EXPIRING,
+        data={
+            "certificate_id": row.id,
+            "name": row.name,
+            "common_name": row.common_name,
+            "type": row.type,
+            "fingerprint_sha256": row.fingerprint_sha256,
+            "not_after": row.not_after.isoformat().replace("+00:00", "Z"),
+            "threshold": band.threshold,
+            "days_left": days_left(row.not_after, now),
+            "notified": notified,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """The ledger rows that one mail is about, by id with their fences, and what it says."""
+
+    fences: dict[str, int]
+    message_id: str
+    digest: Digest
+
+
+def send(context: Context, mailer: Mailer, reminder_id: str, *, now: datetime) -> None:
+    """Mail this notice and every other one that waits for the same recipient, if it is due. Safe to call at any time.
+
+    At least once: a worker that dies after the mail server's answer and before our commit sends the same mail again
+    when the lease runs out, of the same notices and with the same Message-ID.
+    """
+    with context.transaction() as session:
+        claim = _claim(context, session, reminder_id, now=now)
+    if claim is None:
+        return
+    try:
+        mailer.send(_mail(claim, now=now))
+    except Exception as error:  # noqa: BLE001 - whatever the mailer raises, the rows must be given back
+        _record_failure(context, claim, error, now=now)
+    else:
+        _record_sent(context, claim, now=now)
+
+
+def _claim(context: Context, session: Session, reminder_id: str, *, now: datetime) -> _Claim | None:
+    """Own the notice and its companions; those that are no longer wanted are settled here."""
+    reminder = session.get(Reminder, reminder_id)
+    if reminder is None:
+        return None
+    _one_at_a_time(session, reminder.account_id, reminder.recipient)
+    fence = leases.claim(session, Reminder, reminder_id, now=now, lease=context.settings.lease)
+    if fence is None:
+        return None
+    session.refresh(reminder)
+    fences = {reminder_id: fence} | _claim_companions(context, session, reminder, now=now)
+    rows = session.execute(select(Reminder).where(Reminder.id.in_(fences)).order_by(Reminder.id)).scalars().all()
+    wanted = _suppress_unwanted(session, rows)
+    if not wanted:
+        return None
+    identity = wanted[0].message_id or message_id(
+        "reminder", (row.id for row in wanted), sender=context.settings.mail_from
+    )
+    for row in wanted:
+        row.message_id = identity
+        row.attempt += 1
+    return _Claim(
+        fences={row.id: fences[row.id] for row in wanted},
+        message_id=identity,
+        digest=compose(context, session, wanted, now=now),
+    )
+
+
+def _one_at_a_time(session: Session, account_id: str, recipient: str) -> None:
+    """Two workers never put together a digest for the same recipient: the second finds the first one's leases."""
+    key = f"reminder-digest:{account_id}:{recipient}"
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
+
+
+def _claim_companions(context: Context, session: Session, reminder: Reminder, *, now: datetime) -> dict[str, int]:
+    """The other notices of the same mail: those of its first attempt, or at the first one all that wait."""
+    statement = (
+        select(Reminder.id)
+        .where(
+            Reminder.account_id == reminder.account_id,
+            Reminder.recipient == reminder.recipient,
+            Reminder.next_wake_at.is_not(None),
+            Reminder.message_id.is_not_distinct_from(reminder.message_id),
+            Reminder.id != reminder.id,
+        )
+        .order_by(Reminder.not_after, Reminder.id)
+        .limit(DIGEST - 1)
+    )
+    claims = {
+        row_id: leases.claim(session, Reminder, row_id, now=now, lease=context.settings.lease)
+        for row_id in session.execute(statement).scalars()
+    }
+    return {row_id: fence for row_id, fence in claims.items() if fence is not None}
+
+
+def _suppress_unwanted(session: Session, rows: Sequence[Reminder]) -> list[Reminder]:
+    """Settle notices whose certificate was replaced, muted or deleted meanwhile, or that a nearer one has overtaken."""
+    certificates = {row.certificate_id for row in rows}
+    still = select(Certificate.id).where(Certificate.id.in_(certificates), *is_reminded())
+    reminded = set(session.execute(still).scalars())
+    nearest = _nearest(session, certificates, rows[0].recipient)
+    wanted = []
+    for row in rows:
+        if row.certificate_id in reminded and nearest[row.certificate_id, row.not_after] == row.threshold:
+            wanted.append(row)
+        else:
+            row.state = ReminderState.SUPPRESSED
+            leases.finished(row)
+    return wanted
+
+
+def _nearest(session: Session, certificate_ids: Collection[str], recipient: str) -> dict[tuple[str, datetime], int]:
+    statement = (
+        select(Reminder.certificate_id, Reminder.not_after, func.min(Reminder.threshold))
+        .where(Reminder.certificate_id.in_(certificate_ids), Reminder.recipient == recipient)
+        .group_by(Reminder.certificate_id, Reminder.not_after)
+    )
+    return {(certificate_id, not_after): low for certificate_id, not_after, low in session.execute(statement)}
+
+
+def _mail(claim: _Claim, *, now: datetime) -> Mail:
+    return Mail(
+        recipient=claim.digest.recipient,
+        subject=claim.digest.subject,
+        template=Template.REMINDER,
+        content=claim.digest,
+        message_id=claim.message_id,
+        at=now,
+    )
+
+
+def _record_sent(context: Context, claim: _Claim, *, now: datetime) -> None:
+    with context.transaction() as session:
+        for row in _owned(session, claim):
+            row.state = ReminderState.SENT
+            row.sent_at = now
+            row.error = None
+            leases.finished(row)
+
+
+def _record_failure(context: Context, claim: _Claim, error: Exception, *, now: datetime) -> None:
+    log.warning("reminder_not_sent", count=len(claim.fences), exception=describe_exception(error))
+    chance = random.random()  # noqa: S311 - jitter, not a secret
+    with context.transaction() as session:
+        for row in _owned(session, claim):
+            row.error = error.message if isinstance(error, CertfleetError) else "The mail could not be prepared."
+            if is_retryable(error) and now < row.created_at + GIVE_UP:
+                leases.due(row, now + backoff(row.attempt, chance=chance))
+            else:
+                row.state = ReminderState.FAILED
+                leases.finished(row)
+
+
+def _owned(session: Session, claim: _Claim) -> list[Reminder]:
+    """The claimed rows that are still ours, locked in a fixed order."""
+    rows = (leases.owned(session, Reminder, row_id, fence=fence) for row_id, fence in sorted(claim.fences.items()))
+    return [row for row in rows if row is not None]
