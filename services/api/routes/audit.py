@@ -1,0 +1,27 @@
+"""/v1/audit: who did what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask.types import ResponseReturnValueType
+
+from services.api.calls import authorized, current_call
+from services.api.resource import Resource
+from shared.domain.scopes import Scope
+from shared.schemas.audit import AuditPage
+from shared.schemas.base import PageQuery
+from shared.usecases import browsing
+
+blueprint = Resource("audit", __name__, tag="Audit")
+
+
+@blueprint.get("/v1/audit")
+@authorized(Scope.READ)
+@blueprint.takes(PageQuery, location="query")
+@blueprint.answers(AuditPage)
+def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List who did what, newest first."""
+    call = current_call()
+    found = browsing.list_audit(call.session, call.caller, call.page(query_data))
+    return {"items": found.items, "next_cursor": found.next_cursor}

@@ -1,0 +1,166 @@
+"""/v1/certificates: submit, list, look at, edit, remove, download."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+from apiflask import FileSchema
+from apiflask.types import ResponseReturnValueType
+from flask import Response
+
+from services.api.calls import authorized, current_call
+from services.api.requests import new_certificate
+from services.api.resource import Resource
+from shared.domain.certificates import CertificateSource
+from shared.domain.scopes import Scope
+from shared.errors import FieldError, Rejected
+from shared.schemas.base import Nothing
+from shared.schemas.certificates import (
+    AcceptedOut,
+    CertificateIn,
+    CertificateOut,
+    CertificatePage,
+    CertificatePatchIn,
+    CertificateQuery,
+)
+from shared.schemas.jobs import JobAcceptedOut
+from shared.usecases import browsing
+from shared.usecases.browsing import CertificateFilters
+from shared.usecases.downloads import Download, download_certificate
+from shared.usecases.editing import edit_certificate
+from shared.usecases.rollout import remove_certificate
+from shared.usecases.submission import submit_certificate
+
+blueprint = Resource("certificates", __name__, tag="Certificates")
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@blueprint.post("/v1/certificates")
+@authorized(Scope.WRITE)
+@blueprint.takes(CertificateIn)
+@blueprint.answers(AcceptedOut, HTTPStatus.ACCEPTED, description="Accepted; the header Location names the job.")
+def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Submit a certificate.
+
+    It is validated and put into every region in the background: look at the job, read events, or give a callback_url.
+    """
+    call = current_call()
+    request = new_certificate(json_data)
+    if request.source is CertificateSource.MANAGED:
+        raise _no_certificate_service()
+    job, certificate = submit_certificate(call.context, call.session, call.caller, request, now=call.now)
+    answer = {
+        "job": browsing.job_document(call.session, job),
+        "certificate": browsing.certificate_document(call.session, certificate),
+    }
+    return answer, HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job.id}"}
+
+
+@blueprint.get("/v1/certificates")
+@authorized(Scope.READ)
+@blueprint.takes(CertificateQuery, location="query")
+@blueprint.answers(CertificatePage)
+def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List certificates."""
+    call = current_call()
+    page = call.page(query_data)
+    filters = CertificateFilters(**query_data)
+    found = browsing.list_certificates(call.session, call.caller, filters, page)
+    return {"items": found.items, "next_cursor": found.next_cursor}
+
+
+@blueprint.get("/v1/certificates/<certificate_id>")
+@authorized(Scope.READ)
+@blueprint.answers(CertificateOut)
+def show(certificate_id: str) -> ResponseReturnValueType:
+    """Look at a certificate and where it is."""
+    call = current_call()
+    return browsing.get_certificate(call.session, call.caller, certificate_id)
+
+
+@blueprint.patch("/v1/certificates/<certificate_id>")
+@authorized(Scope.WRITE)
+@blueprint.takes(CertificatePatchIn)
+@blueprint.answers(CertificateOut)
+def edit(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Change name, contacts, tags, or mute reminders. The content never changes."""
+    call = current_call()
+    certificate = edit_certificate(call.session, call.caller, certificate_id, json_data, now=call.now)
+    return browsing.certificate_document(call.session, certificate)
+
+
+@blueprint.delete("/v1/certificates/<certificate_id>")
+@authorized(Scope.WRITE)
+@blueprint.takes(Nothing)
+@blueprint.answers(JobAcceptedOut, HTTPStatus.ACCEPTED, description="Accepted; the header Location names the job.")
+def remove(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
+    """Remove a certificate from every region and destroy its key."""
+    call = current_call()
+    job = remove_certificate(call.context, call.session, call.caller, certificate_id, now=call.now)
+    return (
+        {"job": browsing.job_document(call.session, job)},
+        HTTPStatus.ACCEPTED,
+        {"Location": f"/v1/jobs/{job.id}"},
+    )
+
+
+@blueprint.get("/v1/certificates/<certificate_id>/download")
+@authorized(Scope.DOWNLOAD)
+@blueprint.output(FileSchema(type="string", format="binary"), content_type="application/zip")
+def download(certificate_id: str) -> ResponseReturnValueType:
+    """Download certificate and key as Nginx takes them.
+
+    A zip of <name>.pem (leaf first) and, for a server certificate, <name>.key. Needs the scope download; audited.
+    """
+    call = current_call()
+    found = download_certificate(call.context, call.session, call.caller, certificate_id, now=call.now)
+    response = Response(_zipped(found), mimetype="application/zip")
+    response.headers["Content-Disposition"] = _disposition(found.name)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def safe_name(name: str) -> str:
+    """A file name on every system: letters, digits, dot, dash, underscore; never hidden, never empty."""
+    return _UNSAFE.sub("_", name).strip("._")[:100] or "certificate"
+
+
+def _zipped(download: Download) -> bytes:
+    """Built in memory: a key is never written to a disk of ours."""
+    stem = safe_name(download.name)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(_entry(f"{stem}.pem", mode=0o644), download.certificate_pem)
+        if download.private_key_pem is not None:
+            archive.writestr(_entry(f"{stem}.key", mode=0o600), download.private_key_pem)
+    return buffer.getvalue()
+
+
+def _entry(name: str, *, mode: int) -> zipfile.ZipInfo:
+    """The same content is the same archive: no time of day in it (1980 is where the zip format begins)."""
+    entry = zipfile.ZipInfo(name)
+    entry.external_attr = mode << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _disposition(name: str) -> str:
+    """RFC 6266: an ASCII name for all, and the real one for those who read RFC 8187."""
+    full = quote(name.replace("/", "_").replace("\\", "_").encode("utf-8", "replace"), safe="")
+    return f"attachment; filename=\"{safe_name(name)}.zip\"; filename*=UTF-8''{full}.zip"
+
+
+def _no_certificate_service() -> Rejected:
+    error = FieldError(
+        field="source",
+        code="managed_source_unavailable",
+        message="No certificate service is connected.",
+        hint="Upload the certificate with source third_party.",
+    )
+    return Rejected(error.message, code=error.code, hint=error.hint, errors=(error,))

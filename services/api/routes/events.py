@@ -1,0 +1,80 @@
+"""/v1/events: what happened, as JSON by cursor or as Server-Sent Events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask.types import ResponseReturnValueType
+from flask import request
+
+from services.api import streams
+from services.api.calls import Call, authorized, current_call
+from services.api.resource import Resource
+from shared.domain.scopes import Scope
+from shared.errors import FieldError, Rejected
+from shared.events.log import payload
+from shared.schemas.events import MAX_SEQUENCE, EventPage, EventQuery
+from shared.usecases import browsing
+from shared.usecases.history import EventFilters, event_patterns, read_events
+
+blueprint = Resource("events", __name__, tag="Events")
+
+_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_RESPONSES: dict[int | str, Any] = {200: {"description": "Events in order.", "content": _STREAM}}
+
+
+@blueprint.get("/v1/events")
+@authorized(Scope.READ)
+@blueprint.takes(EventQuery, location="query")
+@blueprint.answers(EventPage)
+@blueprint.doc(responses=_RESPONSES)
+def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Read the account's events.
+
+    As JSON: go on with after=next_cursor. With Accept: text/event-stream they are sent as they happen; after a break
+    the header Last-Event-ID (or after) goes on where it was. No event is skipped.
+    """
+    return _answered(current_call(), query_data, job_id=None)
+
+
+@blueprint.get("/v1/jobs/<job_id>/events")
+@authorized(Scope.READ)
+@blueprint.takes(EventQuery, location="query")
+@blueprint.answers(EventPage)
+@blueprint.doc(responses=_RESPONSES)
+def of_job(job_id: str, query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Read one job's events, as above; the stream ends with the job."""
+    call = current_call()
+    return _answered(call, query_data, job_id=browsing.find_job(call.session, call.caller, job_id).id)
+
+
+def _answered(call: Call, query: dict[str, Any], *, job_id: str | None) -> ResponseReturnValueType:
+    patterns = event_patterns(query["types"])
+    if _wants_stream():
+        after = _last_event_id(query["after"])
+        filters = EventFilters(after=after, patterns=patterns, job_id=job_id)
+        return streams.open_stream(call.context, call.caller, filters)
+    filters = EventFilters(after=query["after"], patterns=patterns, job_id=job_id)
+    page = read_events(call.session, call.caller, filters, limit=query["limit"])
+    return {"items": [payload(event) for event in page.events], "next_cursor": str(page.last)}
+
+
+def _wants_stream() -> bool:
+    best = request.accept_mimetypes.best_match(["application/json", streams.MIMETYPE], default="application/json")
+    return best == streams.MIMETYPE
+
+
+def _last_event_id(after: int) -> int:
+    """What a browser that lost its connection sends by itself wins over the URL it began with."""
+    text = request.headers.get("Last-Event-ID", "")
+    if not text:
+        return after
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= MAX_SEQUENCE):  # noqa: PLR2004 - digits of 2**63
+        error = FieldError(
+            field="Last-Event-ID",
+            code="wrong_type",
+            message="It is not a sequence.",
+            hint="Send the id of the last event received, or leave the header out.",
+        )
+        raise Rejected(error.message, errors=(error,))
+    return int(text)

@@ -1,0 +1,37 @@
+"""/v1/jobs: how far each request is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apiflask.types import ResponseReturnValueType
+
+from services.api.calls import authorized, current_call
+from services.api.resource import Resource
+from shared.domain.scopes import Scope
+from shared.schemas.jobs import JobOut, JobPage, JobQuery
+from shared.usecases import browsing
+from shared.usecases.browsing import JobFilters
+
+blueprint = Resource("jobs", __name__, tag="Jobs")
+
+
+@blueprint.get("/v1/jobs")
+@authorized(Scope.READ)
+@blueprint.takes(JobQuery, location="query")
+@blueprint.answers(JobPage)
+def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List jobs, newest first."""
+    call = current_call()
+    page = call.page(query_data)
+    found = browsing.list_jobs(call.session, call.caller, JobFilters(**query_data), page)
+    return {"items": found.items, "next_cursor": found.next_cursor}
+
+
+@blueprint.get("/v1/jobs/<job_id>")
+@authorized(Scope.READ)
+@blueprint.answers(JobOut)
+def show(job_id: str) -> ResponseReturnValueType:
+    """Look at a job, region by region."""
+    call = current_call()
+    return browsing.get_job(call.session, call.caller, job_id)
