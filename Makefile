@@ -23,7 +23,7 @@ run: $(STAMP) ## the whole stack until Ctrl-C: http://127.0.0.1:8080 (STATE=var 
 	@$(BIN)/certfleet up --state-dir "$(STATE)" --port $(PORT)
 
 test: lint ## everything: lint, types, imports, all tests (real PostgreSQL and Redis, no set-up needed)
-	$(BIN)/pytest -n $(JOBS) --maxprocesses 8
+	$(BIN)/pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup
 
 check: lint unit ## the fast loop: lint, types, imports, unit tests
 

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +165,19 @@ def wait_until(is_true: Callable[[], bool], *, seconds: float, otherwise: Callab
     while not is_true():
         assert time.monotonic() < deadline, otherwise()
         time.sleep(0.05)
+
+
+def status_of(url: str, *, token: str = "") -> int:
+    """Return the status of a GET; 0 when nobody answers."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310 - our own http URL
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return int(error.code)
+    except OSError:
+        return 0
 
 
 def logs(state_dir: Path) -> str:
