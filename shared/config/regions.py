@@ -36,7 +36,7 @@ DEFAULT_QUOTA: Final = 100
 DEFAULT_MAX_ATTEMPTS: Final = 6
 """With full jitter up to ten minutes (shared/domain/retries.py) the last try comes about half an hour later at most."""
 
-_REGION_ID: Final = re.compile(r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$")
+_REGION_ID: Final = re.compile(r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
 _KEYS: Final = frozenset(
     {"id", "name", "driver", "settings", "key_policy", "quota", "max_attempts", "listener_address"}
 )
@@ -62,6 +62,11 @@ class Region:
     quota: Quota = Quota()
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     listener_address: str | None = None
+
+
+def is_region_id(text: str) -> bool:
+    """Whether it could be one: 1 to 64 of a-z, 0-9 and '-'. Anything else is not repeated in a message."""
+    return _REGION_ID.match(text) is not None
 
 
 def load_regions(path: Path) -> dict[str, Region]:
@@ -106,7 +111,7 @@ def _problems_of(entry: dict[str, Any], *, where: str, taken: dict[str, Region])
         f"{where}: unknown key {key!r}; known: {', '.join(sorted(_KEYS))}." for key in sorted(set(entry) - _KEYS)
     ]
     region_id = entry.get("id")
-    if not isinstance(region_id, str) or not _REGION_ID.match(region_id):
+    if not isinstance(region_id, str) or not is_region_id(region_id):
         problems.append(f"{where}: id must be 1 to 64 characters of a-z, 0-9 and '-'.")
     elif region_id in taken:
         problems.append(f"{where}: the id is used twice.")

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from shared.config.regions import is_region_id
 from shared.crypto.vault import Binding
 from shared.domain.certificates import CertificateSource, CertificateState, CertificateType
 from shared.domain.identifiers import new_id
@@ -76,7 +77,7 @@ def check_regions(context: Context, regions: Iterable[str]) -> None:
         FieldError(
             field=f"regions.{position}",
             code="unknown_region",
-            message=f"There is no region {region!r}.",
+            message=f"There is no region {region!r}." if is_region_id(region) else "This is not a region's id.",
             hint=f"Choose from: {', '.join(known)}.",
         )
         for position, region in enumerate(regions)

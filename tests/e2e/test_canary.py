@@ -1,0 +1,209 @@
+"""The canary: after everything was done with a known private key, it is nowhere that it should not be."""
+
+from __future__ import annotations
+
+import base64
+import io
+import subprocess
+import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import urllib3
+from cryptography.hazmat.primitives import serialization
+
+from services.cli.client import ApiClient, ApiRefused
+from services.cli.demo.receiver import Receiver
+from services.cli.embedded import postgres
+from tests.support import pki
+from tests.support.stack import RunningStack, running_stack, wait_until
+
+SICK = "us-west-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A key whose every appearance would be recognised, in any spelling that a leak could take."""
+
+    pair: pki.Issued
+
+    def needles(self) -> list[bytes]:
+        texts = [
+            pki.key_pem(self.pair.key, style="traditional"),
+            pki.key_pem(self.pair.key, style="pkcs8"),
+        ]
+        lines = [line for text in texts for line in text.splitlines() if not line.startswith("-----")]
+        whole = [line.encode() for line in lines if len(line) == 64]
+        der = self.pair.key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        piece = der[len(der) // 2 : len(der) // 2 + 24]
+        spelled = [line.hex().encode() for line in whole] + [base64.b64encode(line)[4:-8] for line in whole]
+        return [*whole, *spelled, piece, piece.hex().encode()]
+
+    def found_in(self, haystack: bytes) -> bool:
+        return any(needle in haystack for needle in self.needles())
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    place = tmp_path_factory.mktemp("canary")
+    with running_stack(place / "state", environ={"CERTFLEET_REMINDERS_SECONDS": "1"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def canary() -> Canary:
+    now = datetime.now(UTC)
+    pair = pki.server_with_chain(
+        "canary.example.com", number=77, not_before=now - timedelta(days=80), not_after=now + timedelta(days=6)
+    )
+    return Canary(pair=pair)
+
+
+@pytest.fixture(scope="module")
+def heard(stack: RunningStack, canary: Canary) -> list[bytes]:
+    """Do everything that can be done with the key, right and wrong; what came out by webhook and by answer."""
+    client = ApiClient(stack.connection.url, stack.connection.token)
+    answers: list[bytes] = []
+    with Receiver() as receiver:
+        client.post("/v1/webhooks", {"url": receiver.url, "types": ["*"]})
+        obstacle = stack.state.root / "regions" / SICK
+        obstacle.parent.mkdir(exist_ok=True)
+        obstacle.write_text("in the way")
+        for body in _uploads(canary, callback_url=receiver.url):
+            with suppress(ApiRefused):
+                answers.append(repr(client.post("/v1/certificates/validate", body)).encode())
+            with suppress(ApiRefused):
+                answer = client.post("/v1/certificates", body)
+                answers.append(repr(client.follow(answer["job"]["id"], seconds=60, see=lambda _: None)).encode())
+        obstacle.unlink()
+        certificate = client.get("/v1/certificates?q=canary&state=valid")["items"][0]["id"]
+        job = client.post(f"/v1/certificates/{certificate}/deployments/{SICK}/retry")["job"]["id"]
+        assert client.follow(job, seconds=60, see=lambda _: None)["state"] == "succeeded"
+        _send_garbage(stack, canary)
+        answers.append(repr(client.get("/v1/events?limit=100")).encode())
+        answers.append(repr(client.get(f"/v1/certificates/{certificate}")).encode())
+        _download(stack, certificate, canary)
+        wait_until(
+            lambda: any(Path(stack.connection.mailbox).glob("*.eml")), seconds=60, otherwise=lambda: "no reminder mail"
+        )
+        wait_until(
+            lambda: any(one.event["type"] == "deployment.succeeded" for one in receiver.received()),
+            seconds=60,
+            otherwise=lambda: "no webhook",
+        )
+        return answers + [one.body + repr(one.headers).encode() for one in receiver.received()]
+
+
+def _uploads(canary: Canary, *, callback_url: str) -> list[dict[str, Any]]:
+    good = {
+        "source": "third_party",
+        "type": "server",
+        "certificate": canary.pair.chain_pem,
+        "private_key": pki.key_pem(canary.pair.key, style="pkcs8"),
+        "regions": ["cn-hangzhou", "eu-central-1", SICK],
+        "contacts": ["platform@example.com"],
+        "callback_url": callback_url,
+    }
+    key = canary.pair.key_pem
+    return [
+        good,
+        {**good, "certificate": key, "private_key": canary.pair.chain_pem},
+        {**good, "certificate": canary.pair.chain_pem + key, "private_key": key[:-80]},
+        {**good, "certificate": pki.server("other.example.com", number=5).pem},
+        {**good, "private_key": key.replace("RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY")},
+        {**good, "type": "ca", "certificate": pki.authority().pem + key, "private_key": None},
+        {**{name: good[name] for name in good if name != "private_key"}, "type": "ca", "certificate": key},
+        {**good, "regions": [key]},
+        {**good, "callback_url": key},
+        {**good, key: "an unknown field"},
+    ]
+
+
+def _send_garbage(stack: RunningStack, canary: Canary) -> None:
+    """Not even JSON, and a key where a path, a header or a query belongs."""
+    key = canary.pair.key_pem
+    line = key.splitlines()[3]
+    headers = {"Authorization": f"Bearer {stack.connection.token}", "Content-Type": "application/json"}
+    base = stack.connection.url
+    for method, path, body, extra in [
+        ("POST", "/v1/certificates", '{"private_key": "' + key, {}),
+        ("POST", "/v1/certificates", key, {"Content-Type": "text/plain"}),
+        ("POST", "/v1/certificates", "{}", {"Idempotency-Key": line}),
+        ("GET", "/v1/certificates", None, {"Authorization": f"Bearer {line}"}),
+    ]:
+        answer = urllib3.request(method, base + path, body=body, headers={**headers, **extra})
+        assert answer.status < 500
+        assert not canary.found_in(answer.data)
+
+
+def _download(stack: RunningStack, certificate: str, canary: Canary) -> None:
+    """The one way out, and the proof that the needles would be found."""
+    answer = urllib3.request(
+        "GET",
+        f"{stack.connection.url}/v1/certificates/{certificate}/download",
+        headers={"Authorization": f"Bearer {stack.connection.token}"},
+    )
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert any(canary.found_in(archive.read(name)) for name in archive.namelist() if name.endswith(".key"))
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_needles_are_found_where_the_key_belongs(stack: RunningStack, canary: Canary) -> None:
+    keys = list((stack.state.root / "regions").rglob("*.key"))
+    assert keys
+    assert any(canary.found_in(path.read_bytes()) for path in keys)
+
+
+def test_the_key_is_in_no_answer_event_or_webhook(heard: list[bytes], canary: Canary) -> None:
+    assert len(heard) > 20
+    assert not any(canary.found_in(said) for said in heard)
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_key_is_in_no_redis_key(stack: RunningStack, canary: Canary) -> None:
+    client = redis.Redis.from_url(stack.connection.redis_url)
+    try:
+        names = list(client.scan_iter())
+        dumped = [bytes(name) + bytes(client.dump(name) or b"") for name in names]
+    finally:
+        client.close()
+    assert names
+    assert not any(canary.found_in(one) for one in dumped)
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_key_is_in_no_column(stack: RunningStack, canary: Canary) -> None:
+    dump = subprocess.run(
+        [str(postgres.binary("pg_dump")), stack.connection.database_url], check=True, capture_output=True
+    ).stdout
+    assert b"canary.example.com" in dump
+    assert not canary.found_in(dump)
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_key_is_in_no_file_but_the_regions(stack: RunningStack, canary: Canary) -> None:
+    """Logs, mails, the append-only file, PostgreSQL's own files and write-ahead log."""
+    looked_at = 0
+    for path in stack.state.root.rglob("*"):
+        if path.is_file() and "regions" not in path.relative_to(stack.state.root).parts:
+            looked_at += 1
+            assert not canary.found_in(path.read_bytes()), path
+    assert looked_at > 100
+
+
+@pytest.mark.usefixtures("heard")
+def test_the_key_is_in_no_process_argument_or_environment(stack: RunningStack, canary: Canary) -> None:
+    pids = stack.note_processes()
+    assert len(pids) > 5
+    for pid in pids:
+        for name in ("cmdline", "environ"):
+            with suppress(OSError):
+                assert not canary.found_in(Path(f"/proc/{pid}/{name}").read_bytes())
