@@ -8,7 +8,7 @@ from shared.schemas.base import Answer, instant, optional_text, text
 from shared.schemas.errors import ErrorOut
 
 
-class HealthOut(Answer):
+class RegionHealthOut(Answer):
     """How the account's recent deployments to the region went."""
 
     state = text("unknown, ok or failing.")
@@ -36,7 +36,7 @@ class RegionOut(Answer):
     id = text("Region id.")
     name = text("Display name.")
     driver = text("The adapter that speaks to its load balancer.")
-    health = fields.Nested(HealthOut)
+    health = fields.Nested(RegionHealthOut)
     listener_address = optional_text('Where its listeners answer, "host:port".')
     key_policy = fields.List(fields.String(), metadata={"description": "Key algorithms that it takes."})
     quota = fields.Nested(QuotaOut)

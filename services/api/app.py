@@ -1,0 +1,55 @@
+"""The API: built once a process from the environment, or around a given context."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from apiflask import APIFlask
+from flask import Blueprint
+
+from services.api import errors, exchange, routes, specification
+from services.api.bodies import MAX_BYTES
+from services.api.specification import Application
+from services.api.streams import Streams
+from shared.config.settings import load_settings
+from shared.telemetry import configure_logging
+from shared.usecases.context import Context, build_context
+
+
+def create_app(
+    context: Context | None = None, *, environ: Mapping[str, str] | None = None, streams: Streams | None = None
+) -> APIFlask:
+    """The WSGI application. Without a ``context`` one is built from ``environ`` (the process's own by default).
+
+    Raises:
+        Misconfigured: listing everything that is wrong with the environment.
+    """
+    if context is None:
+        settings = load_settings(os.environ if environ is None else environ)
+        configure_logging(settings.log_level)
+        context = build_context(settings)
+    no_folder: Any = None  # Flask takes None; APIFlask's signature forgot it
+    app = Application(
+        "services.api", title="Certfleet", version="1", docs_path=None, static_folder=no_folder, json_errors=False
+    )
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    app.url_map.strict_slashes = False
+    app.extensions["certfleet"] = context
+    app.extensions["streams"] = streams or Streams()
+    errors.register(app)
+    exchange.register(app)
+    specification.register(app)
+    for blueprint in _blueprints():
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _blueprints() -> Iterator[Blueprint]:
+    """Every file of ``routes/`` is a resource: nothing to list, nothing to forget."""
+    for found in pkgutil.iter_modules(routes.__path__, f"{routes.__name__}."):
+        module = importlib.import_module(found.name)
+        yield from (value for value in vars(module).values() if isinstance(value, Blueprint))

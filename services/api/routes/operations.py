@@ -1,0 +1,88 @@
+"""/healthz, /readyz, /metrics: for operators and their machines; no token, nothing about any account."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from apiflask.types import ResponseReturnValueType
+from flask import Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from services.api.calls import current_context
+from services.api.resource import Resource
+from shared.errors import Transient
+from shared.schemas.operations import HealthOut, ReadinessOut
+from shared.usecases.context import Context
+from shared.usecases.figures import Figures, read_figures
+from shared.usecases.readiness import Readiness, check_readiness
+
+blueprint = Resource("operations", __name__, tag="Operations")
+
+_READINESS = {"application/json": {"schema": {"$ref": "#/components/schemas/ReadinessOut"}}}
+_AWAY: dict[int | str, Any] = {503: {"description": "The database is away.", "content": _READINESS}}
+_PROMETHEUS: dict[int | str, Any] = {200: {"description": "Prometheus text.", "content": {"text/plain": {}}}}
+
+
+@blueprint.get("/healthz")
+@blueprint.answers(HealthOut)
+def healthz() -> ResponseReturnValueType:
+    """Is the process alive? Asks nobody else."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+@blueprint.answers(ReadinessOut)
+@blueprint.doc(responses=_AWAY)
+def readyz() -> ResponseReturnValueType:
+    """Is everything there? 503 only without the database; without the broker requests are kept ("degraded")."""
+    report = check_readiness(current_context(), now=datetime.now(UTC))
+    is_away = report.status is Readiness.UNAVAILABLE
+    status = HTTPStatus.SERVICE_UNAVAILABLE if is_away else HTTPStatus.OK
+    checks = {name: asdict(check) for name, check in report.checks.items()}
+    return {"status": report.status.value, "checks": checks}, status.value
+
+
+@blueprint.get("/metrics")
+@blueprint.doc(responses=_PROMETHEUS)
+def metrics() -> Response:
+    """Gauges in Prometheus's text format: what is waiting, how late, and this process."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Database(current_context()))
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+class _Database(Collector):
+    """Gauges read from the database at the moment of asking."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        try:
+            with self._context.transaction() as session:
+                figures = read_figures(session, now=datetime.now(UTC))
+        except Transient:
+            yield GaugeMetricFamily("certfleet_database_up", "Whether the database answers.", value=0)
+            return
+        yield GaugeMetricFamily("certfleet_database_up", "Whether the database answers.", value=1)
+        yield from _gauges(figures)
+
+
+def _gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:
+    waiting = GaugeMetricFamily("certfleet_waiting", "Rows that are not final.", labels=("kind", "state"))
+    for (kind, state), count in figures.waiting.items():
+        waiting.add_metric((kind, state), count)
+    overdue = GaugeMetricFamily("certfleet_overdue_seconds", "How late the oldest due row is.", labels=("kind",))
+    for kind, seconds in figures.overdue_seconds.items():
+        overdue.add_metric((kind,), seconds)
+    runs = GaugeMetricFamily("certfleet_periodic_last_run_timestamp_seconds", "Last success.", labels=("name",))
+    for name, moment in figures.last_runs.items():
+        runs.add_metric((name,), moment.timestamp())
+    yield from (waiting, overdue, runs)
