@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from shared.crypto.formats import Format, of_der
 from shared.crypto.keys import algorithm_of, spki_of
-from shared.crypto.seams import Unreadable, UnsupportedContent, WrongSignature, library_call
+from shared.crypto.seams import Unreadable, WrongSignature, library_call
 from shared.domain.certificates import CertificateFacts
 from shared.domain.findings import Code, Finding, finding
 from shared.domain.validation import Presented, visible
@@ -171,11 +171,10 @@ def _facts(parsed: x509.Certificate, known: _Extensions, key: object | None) -> 
 
 
 def is_signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether the issuer's key made the child's signature.
+    """Whether the issuer's key made the child's signature; a signature that cannot be verified was not.
 
-    Signatures that nobody here can verify (MD2, national algorithms) count as made: the names decide alone then, and
-    the algorithm itself is reported elsewhere. SHA-1 and MD5, which the library no longer verifies in certificates,
-    are verified here, because a wrong intermediate of the right name must not pass.
+    SHA-1 and MD5, which the library no longer verifies in certificates, are verified here: they have findings of their
+    own, and a wrong intermediate of the right name must not hide behind them.
     """
     try:
         with library_call():
@@ -188,27 +187,25 @@ def is_signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _is_signed_the_old_way_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        with library_call():
-            algorithm = child.signature_hash_algorithm
-            key = issuer.public_key()
-    except UnsupportedContent:
-        return True
-    except Unreadable:
-        return False
-    if algorithm is None:
+    if child.signature_algorithm_oid.dotted_string not in _OLD_SIGNATURES:
         return False
     try:
         with library_call():
-            if isinstance(key, rsa.RSAPublicKey):
-                key.verify(child.signature, child.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
-            elif isinstance(key, ec.EllipticCurvePublicKey):
-                key.verify(child.signature, child.tbs_certificate_bytes, ec.ECDSA(algorithm))
-            else:
-                return False
+            _verify_the_old_way(child, issuer)
     except Unreadable:
         return False
     return True
+
+
+def _verify_the_old_way(child: x509.Certificate, issuer: x509.Certificate) -> None:
+    algorithm = child.signature_hash_algorithm
+    key = issuer.public_key()
+    if algorithm is not None and isinstance(key, rsa.RSAPublicKey):
+        key.verify(child.signature, child.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
+    elif algorithm is not None and isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(child.signature, child.tbs_certificate_bytes, ec.ECDSA(algorithm))
+    else:
+        raise Unreadable
 
 
 def _signature_hash(parsed: x509.Certificate) -> str | None:

@@ -61,12 +61,30 @@ def build_chain(certificates: Sequence[Certificate], *, leaf: Certificate, now: 
         *path.unrelated(),
         *_root_included(root),
         *_out_of_order([leaf, *intermediates, *root], certificates),
+        *broken_own_signatures([leaf]),
         *_incomplete(leaf, has_issuer=len(path.links) > 1 or bool(path.broken)),
     ]
     return Chain(leaf=leaf, intermediates=tuple(intermediates), findings=tuple(findings))
 
 
 _MAX_STRANGERS: Final = 10
+
+
+def broken_own_signatures(certificates: Iterable[Certificate]) -> list[Finding]:
+    """Certificates that name themselves as issuer, and whose signature is not their own key's: damaged or forged.
+
+    Two different key identifiers are no damage: the authority changed its key (RFC 5280 §3.2, self-issued).
+    """
+    return [_broken_own_signature(one) for one in certificates if _claims_itself(one) and not one.facts.is_self_signed]
+
+
+def _claims_itself(one: Certificate) -> bool:
+    return one.subject == one.issuer and (one.issuer_key_id or one.key_id) == one.key_id
+
+
+def _broken_own_signature(one: Certificate) -> Finding:
+    message = f"The signature on {_name(one)} is not its own key's, although it names itself as its issuer."
+    return finding(Code.CHAIN_BROKEN, FIELD, message=message, line=one.line)
 
 
 class _Path:
@@ -172,7 +190,7 @@ def _out_of_order(ordered: Sequence[Certificate], given: Sequence[Certificate]) 
 
 
 def _incomplete(leaf: Certificate, *, has_issuer: bool) -> list[Finding]:
-    if has_issuer or leaf.facts.is_self_signed:
+    if has_issuer or leaf.facts.is_self_signed or _claims_itself(leaf):
         return []
     message = f"The issuer of {_name(leaf)} is not in the field: {visible(leaf.facts.issuer)}."
     return [finding(Code.CHAIN_INCOMPLETE, FIELD, message=message, line=leaf.line)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from shared.crypto.certificates import FIELD as CERTIFICATE
 from shared.crypto.certificates import Certificate, read_certificate
-from shared.crypto.chain import build_chain, find_leaf, without_duplicates
+from shared.crypto.chain import broken_own_signatures, build_chain, find_leaf, without_duplicates
 from shared.crypto.contents import Contents, read_field
 from shared.crypto.keys import FIELD as PRIVATE_KEY
 from shared.crypto.keys import PrivateKey, load_private_key
@@ -77,6 +77,7 @@ def _inspect_ca(upload: Upload, *, now: datetime, key_policies: KeyPolicies) -> 
     policed = tuple(one.facts for one in authorities)
     found += _keys_of_a_ca(upload, contents)
     found += authority_findings([one.presented for one in authorities], now=now)
+    found += broken_own_signatures(authorities)
     found += key_policy_findings(policed, key_policies=key_policies)
     found += _samples(authorities)
     material = None if has_errors(found) else _material(CertificateType.CA, authorities)

@@ -261,15 +261,27 @@ def _signed(
     return _signed_the_old_way(certificate, key, signature)
 
 
+_SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
+
+
 def _signed_the_old_way(certificate: x509.Certificate, key: rsa.RSAPrivateKey, signature: str) -> x509.Certificate:
     """The library signs nothing with broken hashes, so the signature is replaced in the DER (RFC 5280 §4.1)."""
     last, algorithm = _OLD_RSA_SIGNATURES[signature]
-    sha256_with_rsa = bytes.fromhex("06092a864886f70d01010b")
-    identifier = sha256_with_rsa[:-1] + bytes([last])
-    tbs = certificate.tbs_certificate_bytes.replace(sha256_with_rsa, identifier, 1)
-    made = key.sign(tbs, padding.PKCS1v15(), algorithm)
-    der = element(0x30, tbs + element(0x30, identifier + b"\x05\x00") + element(0x03, b"\x00" + made))
-    return x509.load_der_x509_certificate(der)
+    identifier = _SHA256_WITH_RSA[:-1] + bytes([last])
+    tbs = certificate.tbs_certificate_bytes.replace(_SHA256_WITH_RSA, identifier, 1)
+    return x509.load_der_x509_certificate(_assembled(tbs, identifier, key.sign(tbs, padding.PKCS1v15(), algorithm)))
+
+
+def edited_der(issued: Issued, old: bytes, new: bytes) -> bytes:
+    """A self-signed RSA certificate with bytes of equal number replaced, and signed again: DER."""
+    assert isinstance(issued.key, rsa.RSAPrivateKey)
+    assert len(old) == len(new)
+    tbs = issued.certificate.tbs_certificate_bytes.replace(old, new, 1)
+    return _assembled(tbs, _SHA256_WITH_RSA, issued.key.sign(tbs, padding.PKCS1v15(), hashes.SHA256()))
+
+
+def _assembled(tbs: bytes, identifier: bytes, signature: bytes) -> bytes:
+    return element(0x30, tbs + element(0x30, identifier + b"\x05\x00") + element(0x03, b"\x00" + signature))
 
 
 def element(tag: int, content: bytes) -> bytes:

@@ -166,25 +166,41 @@ def ec_key_with_parameters() -> Upload:
 
 
 def with_flipped_signature() -> Upload:
-    issued = usual()
-    der = der_of(issued)
-    return pair(labelled("CERTIFICATE", der[:-1] + bytes([der[-1] ^ 1])) + pki.to_pem(*issued.above))
+    return pair(damaged(usual()) + pki.to_pem(*usual().above))
 
 
 def with_bad_name() -> Upload:
     """A subjectAltName whose bytes are not ASCII (RFC 5280 §4.2.1.6: IA5String)."""
     issued = pki.server("www.example.test")
-    der = der_of(issued).replace(b"\x82\x10www.example.test", b"\x82\x10ww\xff.example.test")
+    der = pki.edited_der(issued, b"\x82\x10www.example.test", b"\x82\x10ww\xff.example.test")
     return pair(labelled("CERTIFICATE", der), issued.key_pem)
 
 
 def with_negative_serial() -> Upload:
-    der = der_of(pki.server(serial=0x7F)).replace(b"\x02\x01\x7f", b"\x02\x01\xff", 1)
+    der = pki.edited_der(pki.server(serial=0x7F), b"\x02\x01\x7f", b"\x02\x01\xff")
     return pair(labelled("CERTIFICATE", der))
+
+
+def with_unknown_signature() -> Upload:
+    """The outer algorithm, which no signature protects, says something that nobody knows."""
+    issued = usual()
+    der = der_of(issued)
+    at = der.rindex(bytes.fromhex("2a864886f70d01010b"))
+    return pair(labelled("CERTIFICATE", der[: at + 8] + b"\x7f" + der[at + 9 :]) + pki.to_pem(*issued.above))
+
+
+def damaged(issued: Issued) -> str:
+    """The certificate with the last bit of its signature flipped."""
+    der = der_of(issued)
+    return labelled("CERTIFICATE", der[:-1] + bytes([der[-1] ^ 1]))
 
 
 def subject(*values: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, value) for value in values])
+
+
+def self_issued() -> Upload:
+    return of(pki.server(issuer=pki.authority("www.example.test")))
 
 
 def under(issuer: Issued) -> Issued:
@@ -293,7 +309,7 @@ GOOD = (
     case("any extended key usage", lambda: of(self_signed(purposes=(ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,)))),
     case("no extended key usage", lambda: of(self_signed(purposes=()))),
     case("no basic constraints", lambda: of(self_signed(is_ca=None))),
-    case("negative serial number", with_negative_serial, "chain_incomplete"),
+    case("negative serial number", with_negative_serial),
     case("no newline at the end", text(str.rstrip)),
     case("the last valid second of a root's successor", lambda: of(under_root(not_before=NOW))),
     everywhere(case("ec p256", lambda: of(under_root(key="ec-p256")))),
@@ -579,7 +595,12 @@ CERTIFICATES = (
     case("SHA-1 leaf", lambda: of(under_root(signature="sha1")), weak_signature=1),
     case("SHA-1 self-signed leaf", lambda: of(self_signed(signature="sha1")), "weak_signature"),
     case("MD5 leaf", lambda: of(under_root(signature="md5")), "weak_signature"),
-    case("MD2 leaf", lambda: of(under_root(signature="md2")), "weak_signature"),
+    case(
+        "MD2 leaf, whose signature nobody can verify",
+        lambda: of(under_root(signature="md2")),
+        "weak_signature",
+        "chain_broken",
+    ),
     case("SHA-1 intermediate", lambda: of(under(intermediate(signature="sha1"))), "weak_signature"),
     case("MD5 intermediate CA in a bundle", lambda: bundle(intermediate(signature="md5").pem), "weak_signature"),
     case("leaf in a CA bundle", lambda: bundle(pki.authority().pem, self_signed().pem), "not_a_ca"),
@@ -623,6 +644,10 @@ DATES = (
 CHAINS = (
     case("no intermediate", lambda: pair(usual().pem), chain_incomplete=1),
     case("flipped signature", with_flipped_signature, chain_broken=1),
+    case("unknown signature algorithm", with_unknown_signature, chain_broken=1),
+    case("flipped signature on a self-signed leaf", lambda: pair(damaged(self_signed())), chain_broken=1),
+    case("flipped signature on a CA certificate", lambda: bundle(damaged(pki.authority())), chain_broken=1),
+    case("self-issued by an earlier key", self_issued, chain_incomplete=1),
     case("wrong intermediate of the right name", wrong_twin, "chain_broken"),
     case("wrong intermediate of the right name and another key type", wrong_twin_of_other_type, "chain_broken"),
     case("stranger in the chain", text(lambda t: t + pki.authority("Stranger").pem), "chain_broken"),
