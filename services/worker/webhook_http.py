@@ -71,6 +71,7 @@ class HttpWebhookSender:
             headers = {"connection": "close", **request.headers}
             connection.request("POST", target.path, body=request.body, headers=headers)
             with connection.getresponse() as response:
+                dialler.check()
                 wished = response.headers.get("retry-after")
                 return Answer(status=response.status, head=_head(response), retry_after=wished)
 
@@ -152,6 +153,11 @@ class _Dialler:
                 self._cut()
             return connected
         raise failure
+
+    def check(self) -> None:
+        """Raise TimeoutError once the connection was shut down: a status whose headers never ended is no answer."""
+        if self._is_cut:
+            raise TimeoutError("the time was up before the answer had come")
 
     def _cut(self) -> None:
         """Ends every read and write on the connection, also inside a TLS handshake: the twin shares the socket."""

@@ -1,0 +1,129 @@
+"""Webhooks without Celery: a real database, a real receiver, wake-ups that a test runs when it wants."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from services.worker.webhook_http import HttpWebhookSender
+from shared.events import log
+from shared.events.catalogue import EventType
+from shared.events.log import Fact
+from shared.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from shared.usecases import webhooks
+from shared.usecases.webhook_delivery import Request, WebhookSender, deliver
+from shared.usecases.webhooks import NewWebhook
+from shared.wakeups import Task
+from tests.support.fleet import Fleet, build_fleet, new_caller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session
+
+    from shared.domain.webhooks import Answer
+    from shared.usecases.context import Context
+    from shared.usecases.tokens import Caller
+
+LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"),)
+SCHEDULE: Final = (timedelta(seconds=5), timedelta(minutes=5))
+
+
+@dataclass(slots=True)
+class InterruptedSender:
+    """A sender that lets something happen while its request is on the way."""
+
+    inner: WebhookSender
+    meanwhile: Callable[[], object]
+
+    def send(self, request: Request, *, deadline: timedelta) -> Answer:
+        answer = self.inner.send(request, deadline=deadline)
+        self.meanwhile()
+        return answer
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """One account's webhooks. ``now`` begins as the real time: independent verifiers look at their own clock."""
+
+    fleet: Fleet
+    context: Context
+    sender: WebhookSender
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def caller(self) -> Caller:
+        return self.fleet.caller
+
+    def transaction(self) -> AbstractContextManager[Session]:
+        return self.context.transaction()
+
+    def stranger(self) -> Caller:
+        """Return a caller of another account."""
+        return new_caller(self.context, "stranger", now=self.now)
+
+    def create(self, url: str, *types: str) -> tuple[str, str]:
+        """Return a new endpoint's id and secret."""
+        request = NewWebhook(url=url, types=types or ("*",))
+        with self.transaction() as session:
+            endpoint, secret = webhooks.create_webhook(self.context, session, self.caller, request, now=self.now)
+            return endpoint.id, secret
+
+    def happen(self, event_type: EventType = EventType.JOB_SUCCEEDED, **data: Any) -> str:
+        """Append an event; its id."""
+        with self.transaction() as session:
+            fact = Fact(type=event_type, data=data)
+            return log.append(session, self.caller.account_id, [fact], now=self.now)[0].id
+
+    def waiting(self) -> list[str]:
+        """Take the ids of the deliveries that were woken."""
+        room: deque[Any] = self.fleet.room.waiting
+        ids = [wake_up.id for wake_up in room if wake_up.task is Task.DELIVER]
+        room.clear()
+        return ids
+
+    def deliver(self, delivery_id: str, *, sender: WebhookSender | None = None) -> None:
+        deliver(self.context, sender or self.sender, delivery_id, now=self.now)
+
+    def deliver_waiting(self) -> None:
+        for delivery_id in self.waiting():
+            self.deliver(delivery_id)
+
+    def delivery(self, delivery_id: str) -> WebhookDelivery:
+        with self.transaction() as session:
+            return session.get_one(WebhookDelivery, delivery_id)
+
+    def endpoint(self, endpoint_id: str) -> WebhookEndpoint:
+        with self.transaction() as session:
+            return session.get_one(WebhookEndpoint, endpoint_id)
+
+    def attempts(self, delivery_id: str) -> list[WebhookAttempt]:
+        with self.transaction() as session:
+            found = session.query(WebhookAttempt).filter(WebhookAttempt.delivery_id == delivery_id)
+            return list(found.order_by(WebhookAttempt.number))
+
+
+@contextmanager
+def running_world(database_url: str, place: Path) -> Iterator[World]:
+    """A world whose webhooks may reach loopback, with a retry schedule of 5 s and 5 min and a 1-s deadline."""
+    fleet = build_fleet(database_url, place)
+    settings = replace(
+        fleet.context.settings,
+        webhook_allowed_networks=LOOPBACK,
+        webhook_retry_schedule=SCHEDULE,
+        webhook_timeout=timedelta(seconds=1),
+    )
+    try:
+        yield World(
+            fleet=fleet,
+            context=replace(fleet.context, settings=settings),
+            sender=HttpWebhookSender.from_settings(settings),
+        )
+    finally:
+        fleet.context.database.close()
