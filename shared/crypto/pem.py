@@ -181,7 +181,8 @@ class _Scanner:
         if not block.parts and ":" in content:
             block.in_headers = True
             block.is_encrypted |= content.startswith("Proc-Type:") and "ENCRYPTED" in content
-            self._repaired(Code.TEXT_REMOVED, number, "Header lines inside a block were removed.")
+            if not block.is_encrypted:
+                self._repaired(Code.TEXT_REMOVED, number, "Header lines inside a block were removed.")
             return
         block.in_headers = False
         if beside_marker:

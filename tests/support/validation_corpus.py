@@ -524,7 +524,6 @@ KEYS = (
         "encrypted PKCS#1",
         only_key(lambda: pki.key_pem(usual().key, locked_with="pw")),
         "private_key_encrypted",
-        "text_removed",
     ),
     case("two keys", key_text(lambda t: t + pki.key_pem(pki.private_key("rsa-2048", 1))), "several_private_keys"),
     case(
