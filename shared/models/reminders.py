@@ -11,9 +11,10 @@ from shared.models.base import Base, Leased
 
 
 class Reminder(Leased, Base):
-    """One notice to one recipient about one certificate at one threshold: ``pending → sent | failed``.
+    """One notice to one recipient about one certificate at one threshold: ``pending → sent | failed | suppressed``.
 
-    ``threshold`` is in days before expiry; -1 means "expired". Nearer thresholds supersede farther ones.
+    ``threshold`` is in days before expiry; -1 means "expired". Nearer thresholds supersede farther ones. An empty
+    ``recipient`` (state ``recorded``) remembers a crossing of which there was nobody to tell.
     """
 
     __tablename__ = "reminders"

@@ -38,11 +38,12 @@ _SERVED: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A region that has, or should have, the certificate; ``state`` in words."""
+    """A region that has, or should have, the certificate; ``state`` in words. ``is_wrong``: somebody should look."""
 
     region: str
     name: str
     state: str
+    is_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +109,8 @@ class Digest:
         if expired == total:
             return f"{total} certificates have expired"
         if expired:
-            return (
-                f"{expired} of {total} certificates {'has' if expired == 1 else 'have'} expired, the others expire soon"
-            )
+            have, following = "has" if expired == 1 else "have", self.notices[expired]
+            return f"{expired} of {total} certificates {have} expired, the next expires {time_left(following.days)}"
         return f"{total} certificates expire, the first {time_left(first.days)} ({calendar_day(first.not_after)})"
 
 
@@ -174,6 +174,8 @@ def _place(context: Context, deployment: Deployment) -> Place:
         region=deployment.region,
         name=plain(region.name) if region else deployment.region,
         state=f"{state}, {served}" if served else state,
+        is_wrong=deployment.state == DeploymentState.FAILED
+        or deployment.served in {ServedState.MISMATCH, ServedState.UNREACHABLE},
     )
 
 

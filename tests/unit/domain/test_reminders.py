@@ -125,7 +125,8 @@ def test_any_sequence_of_scans_gives_each_threshold_once_and_always_the_nearest(
     life: timedelta, steps: list[timedelta]
 ) -> None:
     certificate = Validity(not_before=NOW, not_after=NOW + life)
-    at, given_notices = NOW, []
+    at = NOW
+    given_notices: list[int] = []
     for step in steps:
         at += step
         notice = due_threshold(certificate, given_notices, at)

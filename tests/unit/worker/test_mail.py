@@ -1,0 +1,149 @@
+"""The message that is sent: headers, both forms, nothing of a user's text unescaped."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from importlib import resources
+
+import pytest
+
+from services.worker.mail import Server, SmtpMailer, build_message, parse_smtp_url
+from shared.errors import Misconfigured, Rejected, Transient
+from shared.usecases.mail import message_id, plain
+from tests.support.digests import digest, notice, reminder_mail
+
+SENDER = "Certfleet <certfleet@example.net>"
+
+
+def part(message: EmailMessage, subtype: str) -> str:
+    body = message.get_body((subtype,))
+    assert body is not None
+    content = body.get_content()
+    assert isinstance(content, str)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("smtp://mail", Server(scheme="smtp", host="mail", port=25)),
+        ("smtp://127.0.0.1:2525", Server(scheme="smtp", host="127.0.0.1", port=2525)),
+        ("smtp://[::1]:2525", Server(scheme="smtp", host="::1", port=2525)),
+        ("smtp+starttls://mail", Server(scheme="smtp+starttls", host="mail", port=587)),
+        ("smtps://me%40x:p%3Aw@mail", Server(scheme="smtps", host="mail", port=465, user="me@x", password="p:w")),  # noqa: S106 - test data
+    ],
+)
+def test_the_url_names_server_security_and_login(url: str, server: Server) -> None:
+    assert parse_smtp_url(url) == server
+
+
+@pytest.mark.parametrize("url", ["mail:25", "http://mail", "smtp://", "smtp://mail:port", "smtp://u:hunter2@[bad"])
+def test_a_url_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        parse_smtp_url(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_a_server_keeps_its_password_out_of_its_representation() -> None:
+    assert "hunter2" not in repr(parse_smtp_url("smtps://me:hunter2@mail"))
+
+
+def test_the_headers_say_who_when_and_that_a_machine_writes() -> None:
+    message = build_message(reminder_mail(), sender=SENDER)
+
+    assert message["From"] == SENDER
+    assert message["To"] == "ops@example.com"
+    assert message["Subject"] == "api.example.com expires in 7 days (30 Nov 2026)"
+    assert message["Date"] == "Mon, 23 Nov 2026 12:00:00 +0000"
+    assert message["Message-ID"].endswith("@example.net>")
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert "List-Unsubscribe" not in message
+    assert message.get_content_type() == "multipart/alternative"
+    assert [each.get_content_type() for each in message.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_every_line_of_the_message_is_short_ascii_with_crlf() -> None:
+    content = digest(notice(name="Größe 很长 " * 40, names=tuple(f"n{n}.example.com" for n in range(12))))
+
+    raw = build_message(reminder_mail(content), sender=SENDER).as_bytes()
+
+    assert raw.isascii()
+    assert all(len(line) <= 998 and b"\n" not in line for line in raw.split(b"\r\n"))
+
+
+HOSTILE = 'x"><script>alert(1)</script><a href=https://evil.example>'
+
+
+def test_the_html_form_escapes_what_users_wrote() -> None:
+    content = digest(
+        notice(title=HOSTILE, name=HOSTILE, names=(HOSTILE,), issuer=HOSTILE, told=(HOSTILE,)), account=HOSTILE
+    )
+
+    html = part(build_message(reminder_mail(content), sender=SENDER), "html")
+
+    assert "<script" not in html
+    assert "<a href=https://evil" not in html
+    assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize("text", ["a\r\nBcc: all@example.com", "a\nb", "a\x00b", "a\u2028b", "a\u202eb"])
+def test_user_text_cannot_add_a_header_or_a_line(text: str) -> None:
+    assert plain(text).isprintable()
+    message = build_message(reminder_mail(subject=text), sender=SENDER)
+
+    assert message["Bcc"] is None
+    assert message["Subject"].isprintable()
+
+
+@pytest.mark.parametrize("recipient", ["a@b.c\r\nBcc: x@y.z", "a@b.c, x@y.z", "Me <a@b.c>", "", "a b@c.d", "ü@b.c"])
+def test_what_is_no_plain_address_is_refused_before_anything_is_sent(recipient: str) -> None:
+    mailer = SmtpMailer(Server(scheme="smtp", host="256.0.0.1", port=1), sender=SENDER)
+
+    with pytest.raises(Rejected) as caught:
+        mailer.send(reminder_mail(recipient=recipient))
+    assert caught.value.code == "recipient_refused"
+
+
+def test_without_a_mail_server_mail_waits() -> None:
+    with pytest.raises(Transient, match="No mail server"):
+        SmtpMailer(None, sender=SENDER).send(reminder_mail())
+
+
+def test_a_message_id_depends_on_the_notices_and_not_on_their_order() -> None:
+    ids = {message_id("reminder", each, sender=SENDER) for each in (["a", "b"], ["b", "a"])}
+
+    assert len(ids) == 1
+    assert ids.pop().endswith("@example.net>")
+    assert message_id("reminder", ["a"], sender=SENDER) != message_id("reminder", ["b"], sender=SENDER)
+
+
+@pytest.mark.parametrize(
+    ("days", "subject"),
+    [
+        ((7,), "api.example.com expires in 7 days (30 Nov 2026)"),
+        ((1,), "api.example.com expires in 1 day (24 Nov 2026)"),
+        ((0,), "api.example.com expires in less than a day (23 Nov 2026)"),
+        ((-3,), "api.example.com has expired (20 Nov 2026)"),
+        ((1, 7, 30), "3 certificates expire, the first in 1 day (24 Nov 2026)"),
+        ((-3, 7, 30), "1 of 3 certificates has expired, the next expires in 7 days"),
+        ((-3, -2, 30), "2 of 3 certificates have expired, the next expires in 30 days"),
+        ((-3, -2), "2 certificates have expired"),
+    ],
+)
+def test_the_subject_says_what_expires_when(days: tuple[int, ...], subject: str) -> None:
+    assert digest(*(notice(days=each) for each in days)).subject == subject
+
+
+def test_urgency_is_said_in_words_too() -> None:
+    content = digest(*(notice(days=each) for each in (-3, 0, 7, 30)))
+    message = build_message(reminder_mail(content), sender=SENDER)
+
+    for words in ("expired", "urgent: 1 day or less", "soon: 15 days or less", "plan ahead"):
+        assert words in part(message, "plain").lower()
+        assert words in part(message, "html").lower()
+
+
+@pytest.mark.parametrize("form", ["txt", "html"])
+def test_the_templates_are_package_data(form: str) -> None:
+    assert (resources.files("services.worker") / "templates" / f"reminder.{form}").is_file()
