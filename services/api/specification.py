@@ -94,6 +94,8 @@ def scope_of(method: str, path: str) -> Scope | None:
         return None
     if path.endswith("/download"):
         return Scope.DOWNLOAD
+    if path.endswith("/callback-secret"):
+        return Scope.WRITE
     return Scope.READ if method.upper() == "GET" else Scope.WRITE
 
 

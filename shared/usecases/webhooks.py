@@ -19,7 +19,7 @@ from shared.events import log
 from shared.events.catalogue import EventType, matches
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
-from shared.usecases import audit, webhook_secrets
+from shared.usecases import accounts, audit, webhook_secrets
 from shared.usecases.context import Context
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.tokens import Caller
@@ -210,7 +210,14 @@ def rotate_secret(
     return secret
 
 
-def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: datetime) -> WebhookDelivery:
+def rotate_callback_secret(context: Context, session: Session, caller: Caller, *, now: datetime) -> str:
+    """A new secret for the account's callbacks. It replaces the old one at once: there is no overlap."""
+    secret = accounts.rotate_callback_secret(session, context.vault, caller.account_id)
+    audit.note(session, caller, "webhook.callback_secret_rotated", caller.account_id, now=now)
+    return secret
+
+
+def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: datetime) -> LoggedDelivery:
     """Send a ``webhook.test`` event to this endpoint only, whatever its filter.
 
     Raises:
@@ -223,7 +230,7 @@ def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: dateti
     events = log.append(session, caller.account_id, [fact], now=now)
     (delivery_id,) = log.deliver(session, endpoint, events, now=now)
     session.flush()
-    return session.get_one(WebhookDelivery, delivery_id)
+    return _logged(session, [session.get_one(WebhookDelivery, delivery_id)])[0]
 
 
 def list_deliveries(session: Session, account_id: str, endpoint_id: str, *, page: PageRequest) -> Page[LoggedDelivery]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,9 +53,19 @@ class World:
     """One account's webhooks. ``now`` begins as the real time: independent verifiers look at their own clock."""
 
     fleet: Fleet
-    context: Context
     sender: WebhookSender
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def now(self) -> datetime:
+        return self.fleet.now
+
+    @now.setter
+    def now(self, moment: datetime) -> None:
+        self.fleet.now = moment
+
+    @property
+    def context(self) -> Context:
+        return self.fleet.context
 
     @property
     def caller(self) -> Caller:
@@ -119,11 +129,9 @@ def running_world(database_url: str, place: Path) -> Iterator[World]:
         webhook_retry_schedule=SCHEDULE,
         webhook_timeout=timedelta(seconds=1),
     )
+    fleet.context = replace(fleet.context, settings=settings)
+    fleet.now = datetime.now(UTC)
     try:
-        yield World(
-            fleet=fleet,
-            context=replace(fleet.context, settings=settings),
-            sender=HttpWebhookSender.from_settings(settings),
-        )
+        yield World(fleet=fleet, sender=HttpWebhookSender.from_settings(settings))
     finally:
         fleet.context.database.close()

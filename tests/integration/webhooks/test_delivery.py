@@ -303,7 +303,6 @@ def test_a_hurried_series_of_rotations_keeps_a_bounded_number_of_secrets(world: 
 def test_a_callback_hears_of_its_job_only_signed_with_the_accounts_secret(world: World, receiver: Receiver) -> None:
     with world.transaction() as session:
         secret = accounts.callback_secret(session, world.context.vault, world.caller.account_id)
-    world.fleet.context = world.context
     job_id, _ = world.fleet.submit(server_upload(callback_url=receiver.url))
     world.deliver_waiting()
     world.happen(EventType.JOB_SUCCEEDED, job_id="job_other")

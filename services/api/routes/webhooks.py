@@ -1,0 +1,180 @@
+"""/v1/webhooks: where events go, the secrets that sign them, and what became of each delivery."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+from apiflask.types import ResponseReturnValueType
+
+from services.api.calls import authorized, current_call
+from services.api.resource import Resource
+from shared.domain.scopes import Scope
+from shared.models import WebhookEndpoint
+from shared.schemas.base import Nothing, PageQuery
+from shared.schemas.webhooks import (
+    DeliveryOut,
+    DeliveryPage,
+    RotateIn,
+    SecretOut,
+    WebhookCreatedOut,
+    WebhookIn,
+    WebhookOut,
+    WebhookPage,
+    WebhookPatchIn,
+    WebhookQuery,
+)
+from shared.usecases import accounts, webhooks
+from shared.usecases.webhooks import Changes, LoggedDelivery, NewWebhook
+
+blueprint = Resource("webhooks", __name__, tag="Webhooks")
+
+
+@blueprint.post("/v1/webhooks")
+@authorized(Scope.WRITE)
+@blueprint.takes(WebhookIn)
+@blueprint.answers(WebhookCreatedOut, HTTPStatus.CREATED, description="Made; the secret is shown this once.")
+def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Register an endpoint for events.
+
+    The answer holds the secret that verifies our signatures (Standard Webhooks). It is not shown again.
+    """
+    call = current_call()
+    request = NewWebhook(url=json_data["url"], types=tuple(json_data["types"]), description=json_data["description"])
+    endpoint, secret = webhooks.create_webhook(call.context, call.session, call.caller, request, now=call.now)
+    answer = {**_endpoint(endpoint), "secret": secret}
+    return answer, HTTPStatus.CREATED, {"Location": f"/v1/webhooks/{endpoint.id}"}
+
+
+@blueprint.get("/v1/webhooks")
+@authorized(Scope.READ)
+@blueprint.takes(WebhookQuery, location="query")
+@blueprint.answers(WebhookPage)
+def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List endpoints, newest first."""
+    call = current_call()
+    page = call.page(query_data)
+    found = webhooks.list_webhooks(call.session, call.caller.account_id, page, job_id=query_data["job_id"])
+    return {"items": found.items, "next_cursor": found.next_cursor}
+
+
+@blueprint.get("/v1/webhooks/callback-secret")
+@authorized(Scope.WRITE)
+@blueprint.answers(SecretOut)
+def show_callback_secret() -> ResponseReturnValueType:
+    """Look at the secret that signs deliveries to your jobs' callback_url. Needs the scope write."""
+    call = current_call()
+    return {"secret": accounts.callback_secret(call.session, call.context.vault, call.caller.account_id)}
+
+
+@blueprint.post("/v1/webhooks/callback-secret/rotate")
+@authorized(Scope.WRITE)
+@blueprint.takes(Nothing)
+@blueprint.answers(SecretOut)
+def rotate_callback_secret(json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
+    """Replace the callback secret. The old one stops signing at once."""
+    call = current_call()
+    return {"secret": webhooks.rotate_callback_secret(call.context, call.session, call.caller, now=call.now)}
+
+
+@blueprint.get("/v1/webhooks/<webhook_id>")
+@authorized(Scope.READ)
+@blueprint.answers(WebhookOut)
+def show(webhook_id: str) -> ResponseReturnValueType:
+    """Look at an endpoint."""
+    call = current_call()
+    return _endpoint(webhooks.get_webhook(call.session, call.caller.account_id, webhook_id))
+
+
+@blueprint.patch("/v1/webhooks/<webhook_id>")
+@authorized(Scope.WRITE)
+@blueprint.takes(WebhookPatchIn)
+@blueprint.answers(WebhookOut)
+def edit(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Change, disable or enable an endpoint. Disabling cancels what waits for it."""
+    call = current_call()
+    if "types" in json_data:
+        json_data["types"] = tuple(json_data["types"])
+    changes = Changes(**json_data)
+    endpoint = webhooks.update_webhook(
+        call.context, call.session, call.caller, webhook_id, changes=changes, now=call.now
+    )
+    return _endpoint(endpoint)
+
+
+@blueprint.delete("/v1/webhooks/<webhook_id>")
+@authorized(Scope.WRITE)
+@blueprint.takes(Nothing)
+@blueprint.output({}, HTTPStatus.NO_CONTENT.value, description="Deleted; what waited for it is cancelled.")
+def remove(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
+    """Delete an endpoint and destroy its secret."""
+    call = current_call()
+    webhooks.delete_webhook(call.session, call.caller, webhook_id, now=call.now)
+    return "", HTTPStatus.NO_CONTENT
+
+
+@blueprint.post("/v1/webhooks/<webhook_id>/rotate")
+@authorized(Scope.WRITE)
+@blueprint.takes(RotateIn)
+@blueprint.answers(SecretOut)
+def rotate(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Make a new secret, shown this once. For a while every delivery carries a signature of the old one, too."""
+    call = current_call()
+    overlap = timedelta(seconds=json_data["overlap_seconds"])
+    secret = webhooks.rotate_secret(call.context, call.session, call.caller, webhook_id, now=call.now, overlap=overlap)
+    return {"secret": secret}
+
+
+@blueprint.post("/v1/webhooks/<webhook_id>/test")
+@authorized(Scope.WRITE)
+@blueprint.takes(Nothing)
+@blueprint.answers(DeliveryOut, HTTPStatus.ACCEPTED, description="On its way; look at the delivery.")
+def send_test(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
+    """Send a webhook.test event to this endpoint only."""
+    call = current_call()
+    delivery = webhooks.send_test(call.session, call.caller, webhook_id, now=call.now)
+    return _delivery(delivery), HTTPStatus.ACCEPTED
+
+
+@blueprint.get("/v1/webhooks/<webhook_id>/deliveries")
+@authorized(Scope.READ)
+@blueprint.takes(PageQuery, location="query")
+@blueprint.answers(DeliveryPage)
+def deliveries(webhook_id: str, query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List an endpoint's deliveries, newest first, with every attempt."""
+    call = current_call()
+    page = call.page(query_data)
+    found = webhooks.list_deliveries(call.session, call.caller.account_id, webhook_id, page=page)
+    return {"items": [_delivery(one) for one in found.items], "next_cursor": found.next_cursor}
+
+
+@blueprint.get("/v1/webhooks/<webhook_id>/deliveries/<delivery_id>")
+@authorized(Scope.READ)
+@blueprint.answers(DeliveryOut)
+def show_delivery(webhook_id: str, delivery_id: str) -> ResponseReturnValueType:
+    """Look at a delivery and its attempts."""
+    call = current_call()
+    found = webhooks.get_delivery(call.session, call.caller.account_id, webhook_id, delivery_id=delivery_id)
+    return _delivery(found)
+
+
+@blueprint.post("/v1/webhooks/<webhook_id>/deliveries/<delivery_id>/replay")
+@authorized(Scope.WRITE)
+@blueprint.takes(Nothing)
+@blueprint.answers(DeliveryOut, HTTPStatus.ACCEPTED, description="On its way again; look at the delivery.")
+def replay(webhook_id: str, delivery_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
+    """Send a delivery again: the same id, the same body, the whole retry schedule anew."""
+    call = current_call()
+    found = webhooks.replay_delivery(call.session, call.caller, webhook_id, delivery_id=delivery_id, now=call.now)
+    return _delivery(found), HTTPStatus.ACCEPTED
+
+
+def _endpoint(endpoint: WebhookEndpoint) -> dict[str, Any]:
+    document: dict[str, Any] = WebhookOut().dump(endpoint)
+    return document
+
+
+def _delivery(logged: LoggedDelivery) -> dict[str, Any]:
+    document: dict[str, Any] = DeliveryOut().dump(logged.delivery)
+    return {**document, "event_type": logged.event.type, "attempts": logged.attempts}
