@@ -9,15 +9,24 @@ import psycopg
 import pytest
 import redis
 
+from tests.support.places import private_directory
 from tests.support.servers import Servers, shared_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def worker_number() -> int:
     """Return 0 for gw0 and for a run without pytest-xdist."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A private directory that other users can be let through (see ``private_directory``)."""
+    with private_directory() as directory:
+        yield directory
 
 
 @pytest.fixture(scope="session")

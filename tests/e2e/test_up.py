@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.places import private_directory
 from tests.support.stack import RunningStack, logs, refused_start, running_stack, status_of, wait_until
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ PROGRAMS = ("postgres", "redis", "mail", "api", "worker", "courier", "beat")
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+def stack() -> Iterator[RunningStack]:
     """One running stack for the tests that leave it running."""
-    with running_stack(tmp_path_factory.mktemp("up") / "state") as running:
+    with private_directory() as place, running_stack(place / "state") as running:
         yield running
 
 
@@ -86,12 +87,12 @@ def test_a_busy_port_is_named_and_nothing_is_made(stack: RunningStack, tmp_path:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_killed_program_comes_back(stack: RunningStack, program: str) -> None:
-    before = stack.conditions()[program].pid
+    before = stack.condition(program).pid
 
     os.kill(before, signal.SIGKILL)
 
     wait_until(
-        lambda: stack.conditions()[program].pid not in (0, before) and stack.conditions()[program].state == "RUNNING",
+        lambda: stack.condition(program).pid not in (0, before) and stack.condition(program).state == "RUNNING",
         seconds=30,
         otherwise=lambda: (stack.text(), logs(stack.state.root)),
     )

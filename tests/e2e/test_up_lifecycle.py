@@ -19,15 +19,15 @@ pytestmark = pytest.mark.e2e
 is_root = os.geteuid() == 0
 
 
-def test_a_stop_ends_everything_and_a_second_start_finds_the_data(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "state") as first:
+def test_a_stop_ends_everything_and_a_second_start_finds_the_data(place: Path) -> None:
+    with running_stack(place / "state") as first:
         token = first.connection.token
         with psycopg.connect(first.connection.database_url) as connection:
             connection.execute("UPDATE accounts SET contacts = %s", (["kept@example.com"],))
         assert first.stop() == 0
         assert alive(first.seen) == set()
         assert not first.state.connection.exists()
-    with running_stack(tmp_path / "state") as second:
+    with running_stack(place / "state") as second:
         assert second.connection.token == token
         assert status_of(f"{second.connection.url}/v1/regions", token=token) == 200
         with psycopg.connect(second.connection.database_url) as connection:
@@ -35,57 +35,55 @@ def test_a_stop_ends_everything_and_a_second_start_finds_the_data(tmp_path: Path
         assert second.stop(signal.SIGINT) == 0
 
 
-def test_a_killed_up_leaves_no_process_and_the_next_start_recovers(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "state") as first:
+def test_a_killed_up_leaves_no_process_and_the_next_start_recovers(place: Path) -> None:
+    with running_stack(place / "state") as first:
         first.note_processes()
         os.kill(first.process.pid, signal.SIGKILL)
         first.process.wait(STOP_SECONDS)
-    with running_stack(tmp_path / "state") as second:
+    with running_stack(place / "state") as second:
         assert alive(first.seen) == set()
         assert second.stop() == 0
 
 
-def test_a_killed_supervisor_leaves_no_process_and_is_said(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "state") as stack:
+def test_a_killed_supervisor_leaves_no_process_and_is_said(place: Path) -> None:
+    with running_stack(place / "state") as stack:
         processes = stack.note_processes() - {stack.process.pid}
         os.kill(stack.supervisor_pid(), signal.SIGKILL)
         assert stack.process.wait(STOP_SECONDS) == 2
         wait_until(lambda: not alive(processes), seconds=20, otherwise=lambda: alive(processes))
     assert "supervisord ended, and with it every program" in stack.text()
-    assert read_connection(tmp_path / "state") is None
+    assert read_connection(place / "state") is None
 
 
-def test_everything_killed_at_once_leaves_a_state_that_starts_again(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "state") as first:
+def test_everything_killed_at_once_leaves_a_state_that_starts_again(place: Path) -> None:
+    with running_stack(place / "state") as first:
         for pid in (first.process.pid, *first.note_processes()):
             if alive({pid}):
                 os.kill(pid, signal.SIGKILL)
         first.process.wait(STOP_SECONDS)
         assert (first.state.postgres / "postmaster.pid").exists()
         assert first.state.connection.exists()
-        assert read_connection(tmp_path / "state") is None
+        assert read_connection(place / "state") is None
         # After a reboot the number may belong to anybody; this test's own process stands for that.
         overwrite_first_line(first.state.postgres / "postmaster.pid", str(os.getpid()))
-    with running_stack(tmp_path / "state") as second:
+    with running_stack(place / "state") as second:
         assert second.stop() == 0
 
 
-def test_a_program_that_keeps_dying_is_named_with_its_log(tmp_path: Path) -> None:
-    with running_stack(tmp_path / "state") as first:
+def test_a_program_that_keeps_dying_is_named_with_its_log(place: Path) -> None:
+    with running_stack(place / "state") as first:
         assert first.stop() == 0
-    for manifest in (tmp_path / "state" / "redis").rglob("*.manifest"):
+    for manifest in (place / "state" / "redis").rglob("*.manifest"):
         manifest.write_text("garbage\n", encoding="ascii")
 
-    said = refused_start(tmp_path / "state")
+    said = refused_start(place / "state")
 
-    assert f"Redis keeps dying; see {tmp_path}/state/logs/redis.log." in said
+    assert f"Redis keeps dying; see {place}/state/logs/redis.log." in said
 
 
 @pytest.mark.skipif(not is_root, reason="the other tests already run as an ordinary user")
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is needed to become an ordinary user")
-def test_an_ordinary_user_needs_no_other_user(tmp_path: Path) -> None:
-    place = tmp_path / "nobody"
-    place.mkdir(mode=0o700)
+def test_an_ordinary_user_needs_no_other_user(place: Path) -> None:
     shutil.chown(place, "nobody")
     with running_stack(place / "state", as_ordinary=True) as stack:
         owners = {Path(f"/proc/{pid}").owner() for pid in stack.note_processes()}
@@ -94,8 +92,8 @@ def test_an_ordinary_user_needs_no_other_user(tmp_path: Path) -> None:
     assert stat.S_IMODE((place / "state").stat().st_mode) == 0o700
 
 
-def test_a_state_directory_too_deep_for_sockets_works(tmp_path: Path) -> None:
-    deep = tmp_path / ("deep" * 20) / "with a space"
+def test_a_state_directory_too_deep_for_sockets_works(place: Path) -> None:
+    deep = place / ("deep" * 20) / "with a space"
     deep.parent.mkdir()
     with running_stack(deep) as stack:
         assert len(os.fsencode(stack.state.sockets)) < 60
@@ -103,8 +101,8 @@ def test_a_state_directory_too_deep_for_sockets_works(tmp_path: Path) -> None:
         assert stack.stop() == 0
 
 
-def test_a_stop_while_starting_is_orderly(tmp_path: Path) -> None:
-    stack = begin_stack(tmp_path / "state")
+def test_a_stop_while_starting_is_orderly(place: Path) -> None:
+    stack = begin_stack(place / "state")
     wait_until(lambda: "PostgreSQL answers" in stack.text(), seconds=60, otherwise=stack.text)
 
     assert stack.stop() == 0

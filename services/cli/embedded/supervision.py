@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from supervisor.xmlrpc import SupervisorTransport
 
 from services.cli.embedded.program import Program, leashed
+from shared.errors import CertfleetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +28,15 @@ _CLIENT_PRIORITY: Final = 900
 _FIRST_SERVER_PRIORITY: Final = 100
 START_TRIES: Final = 4
 """supervisord waits 1, 2, 3 … s between tries: a program that cannot start is given up after some 10 s."""
+
+
+_NO_ANSWER: Final = (OSError, HTTPException, xmlrpc.client.Error)
+
+
+class ProgramFailed(CertfleetError):
+    """A program of the stack cannot be kept running."""
+
+    code = "program_failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,19 +98,31 @@ class Supervisor:
         """Return whether supervisord can be asked."""
         try:
             self._call("getState")
-        except (OSError, HTTPException, xmlrpc.client.Error):
+        except _NO_ANSWER:
             return False
         return True
 
     def start(self, program: Program) -> None:
-        """Begin to start one program."""
-        self._call("startProcess", _full_name(program), False)  # noqa: FBT003 - supervisor's RPC takes no names
+        """Begin to start one program.
 
-    def conditions(self) -> dict[str, Condition]:
-        """Return every program's state and process id, by name."""
+        Raises:
+            ProgramFailed: supervisord refuses, for example because the program's file is not there.
+        """
+        try:
+            self._call("startProcess", _full_name(program), False)  # noqa: FBT003 - supervisor's RPC takes no names
+        except _NO_ANSWER as error:
+            reason = getattr(error, "faultString", None) or type(error).__name__
+            logs = self._state.log_of("supervisord*")
+            raise ProgramFailed(f"supervisord does not start {program.title} ({reason}); see {logs}.") from error
+
+    def conditions(self) -> dict[str, Condition] | None:
+        """Return every program's state and process id, by name; None when supervisord gives no answer now."""
+        try:
+            answer = self._call("getAllProcessInfo")
+        except _NO_ANSWER:
+            return None
         return {
-            found["name"]: Condition(name=found["name"], state=found["statename"], pid=found["pid"])
-            for found in self._call("getAllProcessInfo")
+            found["name"]: Condition(name=found["name"], state=found["statename"], pid=found["pid"]) for found in answer
         }
 
     def shut_down(self, seconds: float) -> bool:
