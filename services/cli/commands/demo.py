@@ -44,7 +44,7 @@ def command(*, as_json: bool, state_dir: Path | None) -> None:
     if as_json:
         click.echo(json.dumps(result.as_document(), indent=2))
     else:
-        show_result(Console(), result)
+        show_result(Console(), result, is_kept=state_dir is not None)
     sys.exit(0 if result.ok else FAILED)
 
 

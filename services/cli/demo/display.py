@@ -62,26 +62,28 @@ class Display:
         self._progress.update(self._bars[where], completed=done, state=f"[{colour}]{state}[/{colour}]")
 
 
-def show_result(console: Console, result: Result) -> None:
-    """The final tables, the mail, and the verdict."""
+def show_result(console: Console, result: Result, *, is_kept: bool) -> None:
+    """The final tables, the mail, and the verdict. ``is_kept``: the files are still there afterwards."""
     console.print(_regions(result))
     console.print(_checks(result))
     if result.mail:
         title = f"{result.mail['subject']}  →  {result.mail['to']}"
         console.print(Panel(result.mail["text"].strip(), title=title, title_align="left", highlight=False))
-        console.print(f"The mail as it was sent: {result.mail['path']}", highlight=False, soft_wrap=True)
+        if is_kept:
+            console.print(f"The mail as it was sent: {result.mail['path']}", highlight=False, soft_wrap=True)
     verdict = "[green]All of it really happened[/green]" if result.ok else "[red]Not all of it happened[/red]"
     console.print(f"{verdict}, in {result.seconds:.1f} s.", highlight=False)
 
 
 def _regions(result: Result) -> Table:
     table = Table("Certificate", "Region", "State", "Attempts", "Read back", title="Where the certificates are")
+    table.columns[-1].no_wrap = True
     for certificate in result.certificates:
         for row in certificate["deployments"]:
             evidence = row["evidence"] or {}
             colour = _COLOUR.get(row["state"], "default")
             state = f"[{colour}]{row['state']}[/{colour}]"
-            digest = f"sha256 {evidence.get('fingerprint_sha256', '')[:16]}…" if evidence else "-"
+            digest = f"sha256 {evidence.get('fingerprint_sha256', '')[:8]}…" if evidence else "-"
             table.add_row(certificate["name"], row["region"], state, str(row["attempt"]), digest)
     return table
 
