@@ -99,6 +99,7 @@ def test_a_state_directory_too_deep_for_sockets_works(place: Path) -> None:
         assert len(os.fsencode(stack.state.sockets)) < 60
         assert stat.S_ISDIR(stack.state.sockets.lstat().st_mode)
         assert stack.stop() == 0
+    assert not stack.state.sockets.exists()
 
 
 def test_a_stop_while_starting_is_orderly(place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import time
 from collections import defaultdict, deque
 from dataclasses import dataclass
@@ -195,6 +196,10 @@ class _Run:
         self.plan.state.connection.unlink(missing_ok=True)
         self.say("stopping")
         orderly = self.supervisor.shut_down(STOP_SECONDS)
+        if self.plan.state.sockets != self.plan.state.run:
+            shutil.rmtree(
+                self.plan.state.sockets, ignore_errors=True
+            )  # in the temporary directory; made anew next time
         self.say("stopped" if orderly else "stopped, some programs by force")
 
 
