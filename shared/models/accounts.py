@@ -62,10 +62,10 @@ class IdempotentAnswer(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
-    key: Mapped[str]
+    key_hash: Mapped[str]
     request_hash: Mapped[str]
     status: Mapped[int | None]
     location: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(index=True)
 
-    __table_args__ = (Index("uq_idempotent_answers_account_id_key", "account_id", "key", unique=True),)
+    __table_args__ = (Index("uq_idempotent_answers_account_id_key_hash", "account_id", "key_hash", unique=True),)

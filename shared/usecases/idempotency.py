@@ -60,9 +60,9 @@ def reserve(
         Unprocessable: the key was used for another request (``idempotency_key_reused``).
     """
     statement = insert(IdempotentAnswer).values(
-        id=new_id("ida"), account_id=caller.account_id, key=key, request_hash=fingerprint, created_at=now
+        id=new_id("ida"), account_id=caller.account_id, key_hash=_hashed(key), request_hash=fingerprint, created_at=now
     )
-    keys = [IdempotentAnswer.account_id, IdempotentAnswer.key]
+    keys = [IdempotentAnswer.account_id, IdempotentAnswer.key_hash]
     statement = statement.on_conflict_do_nothing(index_elements=keys)
     taken = session.execute(statement.returning(IdempotentAnswer.id)).scalar_one_or_none()
     if taken is not None:
@@ -88,7 +88,7 @@ def forget_old(session: Session, *, now: datetime, limit: int = 500) -> int:
 
 def _earlier(context: Context, session: Session, caller: Caller, *, key: str, fingerprint: str) -> Reservation:
     statement = select(IdempotentAnswer).where(
-        IdempotentAnswer.account_id == caller.account_id, IdempotentAnswer.key == key
+        IdempotentAnswer.account_id == caller.account_id, IdempotentAnswer.key_hash == _hashed(key)
     )
     row = session.execute(statement).scalar_one_or_none()
     if row is None or row.status is None:
@@ -97,6 +97,11 @@ def _earlier(context: Context, session: Session, caller: Caller, *, key: str, fi
         raise _reused()
     body = secrets.read(session, context.vault, _binding(caller, row.id))
     return Reservation(id=row.id, answer=StoredAnswer(status=row.status, location=row.location, body=body))
+
+
+def _hashed(key: str) -> str:
+    """Keys are the client's words, which may hold anything: they are compared, never kept."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _reused() -> Unprocessable:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from shared.events.log import wake
 from shared.models import Deployment, Job, PeriodicRun, Reminder, WebhookDelivery, leases
 from shared.usecases.context import Context
+from shared.usecases.idempotency import forget_old
 from shared.wakeups import Task, WakeUp
 
 BATCH: Final = 500
@@ -25,7 +26,7 @@ _WAKES: Final = (
 
 
 def sweep(context: Context, *, now: datetime) -> int:
-    """Wake what is due and unowned; returns how many rows were woken."""
+    """Wake what is due and unowned, forget what is no longer needed; returns how many rows were woken."""
     with context.transaction() as session:
         wake_ups = [
             WakeUp(task, row_id)
@@ -33,6 +34,7 @@ def sweep(context: Context, *, now: datetime) -> int:
             for row_id in leases.take_unowned(session, model, now=now, limit=BATCH)
         ]
         wake(session, *wake_ups)
+        forget_old(session, now=now)
         note_run(session, "sweep", now=now, count=len(wake_ups))
     return len(wake_ups)
 

@@ -17,15 +17,15 @@ StackOf = Callable[..., RunningStack]
 
 
 @pytest.fixture
-def stack_of(tmp_path: Path) -> Iterator[StackOf]:
+def stack_of(place: Path) -> Iterator[StackOf]:
     """Start a stack with so many regions: ``stack_of(regions=20, delay=0.2)``; ``delay`` in seconds, None for none."""
     with ExitStack() as stacks:
 
         def start(*, regions: int, delay: float | None) -> RunningStack:
-            file = tmp_path / "regions.toml"
-            file.write_text("".join(_region(tmp_path, number, delay) for number in range(regions)))
+            file = place / "regions.toml"
+            file.write_text("".join(_region(place, number, delay) for number in range(regions)))
             environ = {"CERTFLEET_REGIONS": str(file), "PYTHONPATH": str(DRIVERS)}
-            return stacks.enter_context(running_stack(tmp_path / "state", environ=environ))
+            return stacks.enter_context(running_stack(place / "state", environ=environ))
 
         yield start
 

@@ -22,6 +22,7 @@ from services.cli.client import ApiClient, ApiRefused
 from services.cli.demo.receiver import Receiver
 from services.cli.embedded import postgres
 from tests.support import pki
+from tests.support.places import private_directory
 from tests.support.stack import RunningStack, running_stack, wait_until
 
 SICK = "us-west-1"
@@ -52,9 +53,9 @@ class Canary:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    place = tmp_path_factory.mktemp("canary")
-    with running_stack(place / "state", environ={"CERTFLEET_REMINDERS_SECONDS": "1"}) as running:
+def stack() -> Iterator[RunningStack]:
+    environ = {"CERTFLEET_REMINDERS_SECONDS": "1"}
+    with private_directory() as place, running_stack(place / "state", environ=environ) as running:
         yield running
 
 

@@ -130,7 +130,7 @@ def upgrade() -> None:
         "idempotent_answers",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("key_hash", sa.String(), nullable=False),
         sa.Column("request_hash", sa.String(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("location", sa.String(), nullable=True),
@@ -139,7 +139,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_idempotent_answers")),
     )
     op.create_index(op.f("ix_idempotent_answers_created_at"), "idempotent_answers", ["created_at"], unique=False)
-    op.create_index("uq_idempotent_answers_account_id_key", "idempotent_answers", ["account_id", "key"], unique=True)
+    op.create_index("uq_idempotent_answers_account_id_key_hash", "idempotent_answers", ["account_id", "key_hash"], unique=True)
     op.create_table(
         "secrets",
         sa.Column("subject_id", sa.String(), nullable=False),
@@ -395,7 +395,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_secrets_kek_id"), table_name="secrets")
     op.drop_index(op.f("ix_secrets_account_id"), table_name="secrets")
     op.drop_table("secrets")
-    op.drop_index("uq_idempotent_answers_account_id_key", table_name="idempotent_answers")
+    op.drop_index("uq_idempotent_answers_account_id_key_hash", table_name="idempotent_answers")
     op.drop_index(op.f("ix_idempotent_answers_created_at"), table_name="idempotent_answers")
     op.drop_table("idempotent_answers")
     op.drop_index("ix_events_job_id_sequence", table_name="events")
