@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from apiflask import APIFlask
 from flask import Blueprint
 
 from services.api import errors, exchange, routes, specification
-from services.api.bodies import MAX_BYTES
+from services.api.bodies import READ_BYTES
 from services.api.specification import Application
 from services.api.streams import Streams
 from shared.config.settings import load_settings
@@ -21,7 +22,11 @@ from shared.usecases.context import Context, build_context
 
 
 def create_app(
-    context: Context | None = None, *, environ: Mapping[str, str] | None = None, streams: Streams | None = None
+    context: Context | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    streams: Streams | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> APIFlask:
     """The WSGI application. Without a ``context`` one is built from ``environ`` (the process's own by default).
 
@@ -36,9 +41,10 @@ def create_app(
     app = Application(
         "services.api", title="Certfleet", version="1", docs_path=None, static_folder=no_folder, json_errors=False
     )
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = READ_BYTES
     app.url_map.strict_slashes = False
     app.extensions["certfleet"] = context
+    app.extensions["clock"] = clock
     app.extensions["streams"] = streams or Streams()
     errors.register(app)
     exchange.register(app)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 from flask import Request
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from shared.errors import CertfleetError, FieldError, Rejected
 
 MAX_BYTES: Final = 1 << 20
+
+READ_BYTES: Final = MAX_BYTES + 1
+"""How much the framework may read: a body without a length is cut there without a word, and is too long."""
 
 OPAQUE: Final = frozenset({"certificate", "private_key"})
 """Fields that are sealed or inspected as they are and never stored as text: any character may be in them."""
@@ -29,12 +32,15 @@ def check(request: Request) -> None:
     Raises:
         Malformed: the bytes are not a JSON object.
         Rejected: naming every field with a NUL or half of a surrogate pair in it.
+        RequestEntityTooLarge: it has more than ``MAX_BYTES``.
         UnsupportedMediaType: there is a body, and it does not say that it is JSON.
     """
     _check_parameters(request)
     if request.method in {"GET", "HEAD", "OPTIONS"}:
         return
     data = request.get_data(cache=True)
+    if len(data) > MAX_BYTES:
+        raise RequestEntityTooLarge
     if not data:
         return
     if request.mimetype != "application/json" or request.mimetype_params.get("charset", "utf-8").lower() != "utf-8":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from typing import Any, Final, ParamSpec, cast
 
@@ -53,6 +53,11 @@ def current_context() -> Context:
     return cast("Context", current_app.extensions["certfleet"])
 
 
+def current_time() -> datetime:
+    """Aware UTC, by the application's clock."""
+    return cast("datetime", current_app.extensions["clock"]())
+
+
 def authorized(
     scope: Scope,
 ) -> Callable[[Callable[P, ResponseReturnValueType]], Callable[P, ResponseReturnValueType]]:
@@ -65,7 +70,7 @@ def authorized(
     def decorate(view: Callable[P, ResponseReturnValueType]) -> Callable[P, ResponseReturnValueType]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValueType:
-            context, now = current_context(), datetime.now(UTC)
+            context, now = current_context(), current_time()
             with context.transaction() as session:
                 caller = identify(session, scope, now=now)
                 g.call = Call(context=context, session=session, caller=caller, now=now)

@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from services.api.bodies import MAX_BYTES, Malformed
 from shared.crypto.vault import CannotOpen
+from shared.crypto.webhook_signature import SignatureRejected
 from shared.errors import (
     CertfleetError,
     Conflict,
@@ -47,8 +48,9 @@ STATUS: Final[Mapping[type[CertfleetError], HTTPStatus]] = {
     Transient: HTTPStatus.SERVICE_UNAVAILABLE,
     Misconfigured: HTTPStatus.INTERNAL_SERVER_ERROR,
     CannotOpen: HTTPStatus.INTERNAL_SERVER_ERROR,
+    SignatureRejected: HTTPStatus.INTERNAL_SERVER_ERROR,  # raised by receivers of webhooks; the API receives none
 }
-"""Every class of ``shared/errors.py`` but the drivers', which never reach a request."""
+"""Every error but the drivers', which never reach a request."""
 
 _EDGE: Final = {
     HTTPStatus.BAD_REQUEST: ("bad_request", "The request cannot be read.", "Check it against /docs."),
@@ -76,7 +78,7 @@ def register(app: APIFlask) -> None:
     app.register_error_handler(CertfleetError, _ours)
     app.register_error_handler(HTTPException, _edge)
     app.register_error_handler(Exception, _unexpected)
-    app.error_processor(_shape)
+    app.register_error_handler(HTTPError, _shape)
 
 
 def problem(

@@ -233,7 +233,7 @@ def _regions_by_job(session: Session, job_ids: list[str]) -> dict[str, list[Docu
         .where(JobDeployment.job_id.in_(job_ids))
         .order_by(Deployment.region)
     )
-    for recorded, live in session.execute(statement).tuples():
+    for recorded, live in session.execute(statement).all():
         source: JobDeployment | Deployment = live if recorded.state is None else recorded
         found[recorded.job_id].append(
             {"region": live.region, "state": source.state, "attempt": source.attempt, "error": source.error}

@@ -34,8 +34,8 @@ def read_figures(session: Session, *, now: datetime) -> Figures:
     overdue: dict[str, float] = {}
     for kind, model in _WAITING.items():
         counted = select(model.state, func.count()).where(model.next_wake_at.is_not(None)).group_by(model.state)
-        waiting |= {(kind, state): count for state, count in session.execute(counted).tuples()}
+        waiting |= {(kind, state): count for state, count in session.execute(counted).all()}
         oldest = session.execute(select(func.min(model.next_wake_at))).scalar_one()
         overdue[kind] = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
-    runs = session.execute(select(PeriodicRun.name, PeriodicRun.last_run_at)).tuples()
-    return Figures(waiting=waiting, overdue_seconds=overdue, last_runs=dict(runs.all()))
+    runs = session.execute(select(PeriodicRun.name, PeriodicRun.last_run_at))
+    return Figures(waiting=waiting, overdue_seconds=overdue, last_runs={run.name: run.last_run_at for run in runs})

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, and_, case, func, not_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from shared.config.regions import Region
@@ -64,7 +65,7 @@ def _used_slots(session: Session, caller: Caller) -> dict[tuple[str, str], int]:
         .where(Deployment.account_id == caller.account_id, Deployment.holds_slot)
         .group_by(Deployment.region, Deployment.certificate_type)
     )
-    return {(region, kind): count for region, kind, count in session.execute(statement).tuples()}
+    return {(region, kind): count for region, kind, count in session.execute(statement).all()}
 
 
 def _latest(session: Session, caller: Caller, condition: ColumnElement[bool]) -> dict[str, Outcome]:
@@ -73,10 +74,10 @@ def _latest(session: Session, caller: Caller, condition: ColumnElement[bool]) ->
     statement = (
         select(Deployment.region, at, Deployment.error)
         .where(Deployment.account_id == caller.account_id, condition, at.is_not(None))
-        .distinct(Deployment.region)
+        .ext(distinct_on(Deployment.region))
         .order_by(Deployment.region, at.desc())
     )
-    return {region: (moment, error) for region, moment, error in session.execute(statement).tuples()}
+    return {region: (moment, error) for region, moment, error in session.execute(statement).all()}
 
 
 def _succeeded() -> ColumnElement[bool]:

@@ -61,7 +61,7 @@ def _answered(call: Call, query: dict[str, Any], *, job_id: str | None) -> Respo
 
 def _wants_stream() -> bool:
     best = request.accept_mimetypes.best_match(["application/json", streams.MIMETYPE], default="application/json")
-    return best == streams.MIMETYPE
+    return best == streams.MIMETYPE and request.method == "GET"
 
 
 def _last_event_id(after: int) -> int:

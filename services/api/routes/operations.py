@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.api.calls import current_context
+from services.api.calls import current_context, current_time
 from services.api.resource import Resource
 from shared.errors import Transient
 from shared.schemas.operations import HealthOut, ReadinessOut
@@ -41,7 +41,7 @@ def healthz() -> ResponseReturnValueType:
 @blueprint.doc(responses=_AWAY)
 def readyz() -> ResponseReturnValueType:
     """Is everything there? 503 only without the database; without the broker requests are kept ("degraded")."""
-    report = check_readiness(current_context(), now=datetime.now(UTC))
+    report = check_readiness(current_context(), now=current_time())
     is_away = report.status is Readiness.UNAVAILABLE
     status = HTTPStatus.SERVICE_UNAVAILABLE if is_away else HTTPStatus.OK
     checks = {name: asdict(check) for name, check in report.checks.items()}
@@ -54,20 +54,21 @@ def metrics() -> Response:
     """Gauges in Prometheus's text format: what is waiting, how late, and this process."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_Database(current_context()))
+    registry.register(_Database(current_context(), now=current_time()))
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
 class _Database(Collector):
     """Gauges read from the database at the moment of asking."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, now: datetime) -> None:
         self._context = context
+        self._now = now
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         try:
             with self._context.transaction() as session:
-                figures = read_figures(session, now=datetime.now(UTC))
+                figures = read_figures(session, now=self._now)
         except Transient:
             yield GaugeMetricFamily("certfleet_database_up", "Whether the database answers.", value=0)
             return

@@ -1,0 +1,160 @@
+"""What operators and machines read: regions, samples, health, readiness, gauges, the description of it all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from openapi_spec_validator import validate
+from sqlalchemy import text
+
+from shared.errors import Unreachable
+from shared.events.catalogue import EventType
+from shared.models.database import Database
+from shared.usecases.sweep import note_run
+from tests.support.api import Api, answer, build_api
+from tests.support.fleet import REGIONS
+
+
+def test_regions_say_what_they_take_and_how_full_they_are(api: Api) -> None:
+    regions = api.client.items("/v1/regions")
+    assert [region["id"] for region in regions] == list(REGIONS)
+    assert regions[0] == {
+        "id": REGIONS[0],
+        "name": REGIONS[0],
+        "driver": "directory",
+        "health": {"state": "unknown", "last_success_at": None, "last_error": None},
+        "listener_address": None,
+        "key_policy": ["rsa-1024", "rsa-2048", "rsa-4096"],
+        "quota": {"server": {"used": 0, "limit": 100}, "ca": {"used": 0, "limit": 100}},
+    }
+
+
+def test_a_region_that_cannot_be_reached_is_failing_until_it_works_again(api: Api) -> None:
+    build = api.fleet.driver_for
+
+    def unreachable(*_args: object) -> None:
+        raise Unreachable("No route to the load balancer.")
+
+    api.fleet.driver_for = unreachable  # type: ignore[assignment] # a driver that cannot even be built
+    api.submit(regions=[REGIONS[0]])
+    api.fleet.run()
+    sick, well = api.client.items("/v1/regions")[:2]
+    assert (sick["health"]["state"], sick["health"]["last_error"]["code"]) == ("failing", "unreachable")
+    assert well["health"]["state"] == "unknown"
+    api.fleet.driver_for = build
+    api.fleet.pass_time(timedelta(hours=1))
+    api.submit(regions=[REGIONS[0]])
+    api.fleet.run()
+    health = api.client.items("/v1/regions")[0]["health"]
+    assert (health["state"], health["last_success_at"] is None) == ("ok", False)
+
+
+def test_a_rejected_upload_says_nothing_about_a_regions_health(api: Api) -> None:
+    api.submit(certificate="junk")
+    api.fleet.run()
+    assert {region["health"]["state"] for region in api.client.items("/v1/regions")} == {"unknown"}
+
+
+@pytest.mark.parametrize("kind", ["certificate", "private_key", "ca"])
+def test_samples_are_pem(api: Api, kind: str) -> None:
+    sample = answer(api.client.get(f"/v1/samples/{kind}"))
+    assert sample["kind"] == kind
+    assert sample["pem"].startswith("-----BEGIN ")
+    assert api.client.get("/v1/samples/other").status_code == 404
+
+
+def test_alive_is_answered_without_the_database(api: Api) -> None:
+    api.app.extensions["certfleet"] = None
+    assert answer(api.app.test_client().get("/healthz")) == {"status": "ok"}
+
+
+def test_ready_with_everything_there(api: Api, redis_url: str) -> None:
+    whole = build_api(api.fleet)
+    context = api.fleet.context
+    whole.app.extensions["certfleet"] = replace(context, settings=replace(context.settings, redis_url=redis_url))
+    with api.fleet.transaction() as session:
+        note_run(session, "sweep", now=api.fleet.now, count=0)
+    response = whole.app.test_client().get("/readyz")
+    assert (response.status_code, answer(response)["status"]) == (200, "ok")
+    assert all(check["ok"] for check in answer(response)["checks"].values())
+
+
+def test_degraded_without_broker_scheduler_or_newest_migration(api: Api) -> None:
+    with api.fleet.transaction() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+    try:
+        response = api.app.test_client().get("/readyz")
+    finally:
+        with api.fleet.transaction() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    checks = answer(response)["checks"]
+    assert (response.status_code, answer(response)["status"]) == (200, "degraded")
+    assert {name: check["ok"] for name, check in checks.items()} == {
+        "database": True,
+        "migrations": False,
+        "broker": False,
+        "scheduler": False,
+    }
+
+
+def test_unavailable_only_without_the_database(api: Api) -> None:
+    away = Database("postgresql://nobody@127.0.0.1:1/nothing", pool=1)
+    api.app.extensions["certfleet"] = replace(api.fleet.context, database=away)
+    response = api.app.test_client().get("/readyz")
+    assert (response.status_code, answer(response)["status"]) == (503, "unavailable")
+    assert "certfleet_database_up 0.0" in api.app.test_client().get("/metrics").text
+    away.close()
+
+
+def test_gauges_count_what_waits_and_how_late_it_is(api: Api) -> None:
+    api.submit()
+    api.fleet.pass_time(timedelta(seconds=70))
+    lines = api.app.test_client().get("/metrics").text.splitlines()
+    assert 'certfleet_waiting{kind="job",state="queued"} 1.0' in lines
+    assert 'certfleet_waiting{kind="deployment",state="pending"} 3.0' in lines
+    assert 'certfleet_overdue_seconds{kind="job"} 60.0' in lines
+    assert any(line.startswith("process_resident_memory_bytes") for line in lines)
+
+
+def test_the_description_is_valid_and_complete(api: Api) -> None:
+    document = answer(api.app.test_client().get("/openapi.json", headers={"Host": "evil.example"}))
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    assert document["servers"] == [{"url": "/"}]
+    described = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    routed = {
+        (method, rule.rule.replace("<", "{").replace(">", "}"))
+        for rule in api.app.url_map.iter_rules()
+        if rule.rule not in {"/openapi.json", "/docs"}
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert described == routed
+    assert set(document["webhooks"]) == set(EventType)
+
+
+def test_the_description_names_bodies_keys_scopes_and_problems(api: Api) -> None:
+    paths = answer(api.app.test_client().get("/openapi.json"))["paths"]
+    create = paths["/v1/certificates"]["post"]
+    assert create["requestBody"]["required"] is True
+    assert create["security"] == [{"bearer": ["write"]}]
+    assert "Idempotency-Key" in {parameter["name"] for parameter in create["parameters"]}
+    assert set(create["responses"]) == {"202", "400", "401", "403", "413", "415", "422", "503"}
+    problem = create["responses"]["422"]["content"]["application/problem+json"]["schema"]
+    assert problem == {"$ref": "#/components/schemas/ProblemOut"}
+    assert paths["/v1/certificates/{certificate_id}/download"]["get"]["security"] == [{"bearer": ["download"]}]
+    assert paths["/healthz"]["get"]["security"] == []
+    retry = paths["/v1/certificates/{certificate_id}/deployments/{region}/retry"]["post"]
+    assert "requestBody" not in retry
+    assert "409" in retry["responses"]
+
+
+def test_the_reference_page_names_every_operation_and_loads_nothing(api: Api) -> None:
+    client = api.app.test_client()
+    page = client.get("/docs")
+    for path in answer(client.get("/openapi.json"))["paths"]:
+        assert path in page.text
+    assert "<script" not in page.text
+    assert "http://" not in page.text
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
