@@ -19,6 +19,9 @@ HEAD_BYTES: Final = 4_096
 GONE: Final = 410
 """Standard Webhooks 1.0.0, "Deliverability": the receiver asks not to be called again."""
 
+ROTATION_OVERLAP: Final = timedelta(days=1)
+"""How long an old secret keeps signing beside the new one, unless asked otherwise."""
+
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _SUCCESS: Final = range(200, 300)
 

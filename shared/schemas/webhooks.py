@@ -8,12 +8,12 @@ from typing import Any, Final
 from marshmallow import fields
 from marshmallow.validate import Length, Range
 
+from shared.domain.webhooks import ROTATION_OVERLAP
 from shared.schemas.base import Answer, Body, PageQuery, instant, optional_text, printable, text, unique
 
 MAX_TYPES: Final = 50
 MAX_DESCRIPTION: Final = 200
 MAX_OVERLAP: Final = timedelta(days=7)
-DEFAULT_OVERLAP: Final = timedelta(days=1)
 
 
 def _url(**options: Any) -> fields.String:
@@ -67,7 +67,7 @@ class RotateIn(Body):
 
     overlap_seconds = fields.Integer(
         strict=True,
-        load_default=int(DEFAULT_OVERLAP.total_seconds()),
+        load_default=int(ROTATION_OVERLAP.total_seconds()),
         validate=Range(0, int(MAX_OVERLAP.total_seconds())),
         metadata={"description": "How long the old secret signs beside the new one; 0 if it has leaked."},
     )

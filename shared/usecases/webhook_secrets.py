@@ -14,9 +14,6 @@ from shared.crypto.webhook_signature import new_secret
 from shared.models import Purpose, WebhookEndpoint
 from shared.usecases import accounts, secrets
 
-OVERLAP: Final = timedelta(days=1)
-"""How long an old secret keeps signing beside the new one, unless asked otherwise."""
-
 MAX_OLD: Final = 3
 """Rotating in a hurry must not grow the signature header without end."""
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
 from shared.domain.network_policy import Network, check_url
-from shared.domain.webhooks import DeliveryState
+from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.events import log
 from shared.events.catalogue import EventType, matches
@@ -190,7 +190,7 @@ def rotate_secret(
     endpoint_id: str,
     *,
     now: datetime,
-    overlap: timedelta = webhook_secrets.OVERLAP,
+    overlap: timedelta = ROTATION_OVERLAP,
 ) -> str:
     """A new secret, shown once; the old one signs too until the overlap ends.
 

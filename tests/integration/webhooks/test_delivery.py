@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import text
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from shared.domain.webhooks import ROTATION_OVERLAP
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import payload
@@ -269,7 +270,7 @@ def test_a_rotated_secret_signs_beside_the_old_one_until_the_overlap_ends(world:
     with world.transaction() as session:
         endpoint = webhooks.get_webhook(session, world.caller.account_id, endpoint_id)
         vault = world.context.vault
-        after = world.now + webhook_secrets.OVERLAP
+        after = world.now + ROTATION_OVERLAP
         before = after - timedelta(seconds=1)
         assert webhook_secrets.signing_secrets(session, vault, endpoint, now=before) == (new, old)
         assert webhook_secrets.signing_secrets(session, vault, endpoint, now=after) == (new,)

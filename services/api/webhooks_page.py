@@ -1,0 +1,315 @@
+"""The text of ``docs/webhooks.md`` and ``docs/events.schema.json``, made from the catalogue and schemas of events."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema, fields
+
+from shared.config.settings import WEBHOOK_RETRY_SCHEDULE
+from shared.crypto.webhook_signature import TOLERANCE
+from shared.domain.webhooks import HEAD_BYTES, JITTER, ROTATION_OVERLAP
+from shared.events.catalogue import MEANING, EventType
+from shared.schemas.event_data import DATA, RESERVED
+
+Document = dict[str, Any]
+
+_FINDING: Final[Document] = {
+    "code": "chain_incomplete",
+    "severity": "warning",
+    "field": "certificate",
+    "message": "The issuer's certificate is not in the chain.",
+    "hint": "Append the intermediate certificate of the issuer.",
+    "line": None,
+}
+_JOB: Final[Document] = {
+    "job_id": "job_01k2x7d8q9c5w3v6t1m4n0pr8s",
+    "certificate_id": "cert_01k2x7d8q9c5w3v6t1m4n0pr8r",
+}
+EXAMPLES: Final[dict[str, Document]] = {
+    "job.partially_succeeded": {
+        **_JOB,
+        "kind": "create",
+        "state": "partially_succeeded",
+        "regions": {"cn-hangzhou": "deployed", "eu-central-1": "failed", "us-west-1": "deployed"},
+        "error": {"code": "some_regions_failed", "message": "1 of 3 regions failed: eu-central-1.", "retryable": False},
+    },
+    "deployment.retrying": {
+        **_JOB,
+        "region": "eu-central-1",
+        "state": "pending",
+        "attempt": 1,
+        "error": {
+            "code": "unreachable",
+            "message": "The load balancer does not answer.",
+            "retryable": True,
+            "next_attempt_at": "2030-01-31T09:00:03.250000Z",
+        },
+    },
+    "certificate.validated": {
+        "certificate_id": _JOB["certificate_id"],
+        "name": "shop.example.com",
+        "state": "valid",
+        "findings": [_FINDING],
+    },
+    "certificate.expiring": {
+        "certificate_id": _JOB["certificate_id"],
+        "name": "shop.example.com",
+        "common_name": "shop.example.com",
+        "type": "server",
+        "fingerprint_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "not_after": "2030-03-01T12:00:00Z",
+        "threshold": 30,
+        "days_left": 29,
+        "notified": 2,
+    },
+    "certificate.deleted": {
+        "certificate_id": _JOB["certificate_id"],
+        "name": "shop.example.com",
+        "state": "deleted",
+    },
+    "certificate.replaced": {
+        "certificate_id": _JOB["certificate_id"],
+        "replaced_by": "cert_01k2xa0c5w3v6t1m4n0pr8s7d8",
+        "job_id": _JOB["job_id"],
+    },
+    "listener.changed": {
+        "listener_id": "lsn_01k2x7d8q9c5w3v6t1m4n0pr8t",
+        "region": "cn-hangzhou",
+        "change": "created",
+    },
+    "webhook.test": {"webhook_id": "whk_01k2x7d8q9c5w3v6t1m4n0pr8v"},
+}
+"""One for each shape of ``data``."""
+
+ERRORS: Final = {
+    "deadline_exceeded": "The answer's headers had not all come when the time was up.",
+    "connection_failed": "Nobody listens there, or the connection broke.",
+    "name_not_resolved": "The host name has no address.",
+    "tls_failed": "The certificate is not valid for the host name, or TLS could not be agreed on.",
+    "protocol_error": "What came back is not HTTP.",
+    "invalid_url": "The URL is no longer one that we call.",
+    "address_not_allowed": "The name leads to a private, local or reserved address.",
+    "https_required": "http is only for networks that the operator allows.",
+    "secret_unreadable": "Our copy of the secret does not open; tell the operator.",
+}
+"""What an attempt's ``error`` can be."""
+
+
+def webhooks_page() -> str:
+    """The text of ``docs/webhooks.md``: ``python -m services.api.webhooks_page > docs/webhooks.md``."""
+    return "\n".join((_INTRODUCTION, *_types(), _SHAPES, *_shapes(), _ERRORS_TITLE, *_errors(), ""))
+
+
+def schema_document() -> str:
+    """The text of ``docs/events.schema.json``: JSON Schema 2020-12 of the whole payload, one branch a type.
+
+    ``python -m services.api.webhooks_page schema > docs/events.schema.json``. Fields may be added: none is forbidden.
+    """
+    spec = APISpec(title="", version="", openapi_version="3.1.0", plugins=[MarshmallowPlugin()])
+    for schema in dict.fromkeys(DATA.values()):
+        if _name(schema) not in spec.components.schemas:
+            spec.components.schema(_name(schema), schema=schema)
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Certfleet events",
+        "description": "The body of every webhook, and every item of GET /v1/events.",
+        "type": "object",
+        "required": ["type", "id", "sequence", "timestamp", "account_id", "data"],
+        "properties": {
+            "type": {"type": "string", "enum": [event_type.value for event_type in EventType]},
+            "id": {"type": "string"},
+            "sequence": {"type": "integer", "minimum": 1},
+            "timestamp": {"type": "string", "format": "date-time"},
+            "account_id": {"type": "string"},
+            "data": {"type": "object"},
+        },
+        "allOf": [_branch(event_type) for event_type in EventType],
+        "$defs": _open(spec.components.schemas),
+    }
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return text.replace("#/components/schemas/", "#/$defs/") + "\n"
+
+
+def example(event_type: str) -> Document:
+    """A whole payload of the type."""
+    return {
+        "type": event_type,
+        "id": "evt_01k2x7d8q9c5w3v6t1m4n0pr90",
+        "sequence": 42,
+        "timestamp": "2030-01-31T09:00:00.000000Z",
+        "account_id": "acc_01k2x7d8q9c5w3v6t1m4n0pr00",
+        "data": EXAMPLES[event_type],
+    }
+
+
+def _branch(event_type: EventType) -> Document:
+    return {
+        "if": {"properties": {"type": {"const": event_type.value}}},
+        "then": {"properties": {"data": {"$ref": f"#/$defs/{_name(DATA[event_type])}"}}},
+    }
+
+
+def _open(value: Any) -> Any:
+    """Receivers must ignore fields that they do not know: drop what forbids them."""
+    if isinstance(value, dict):
+        return {key: _open(below) for key, below in value.items() if (key, below) != ("additionalProperties", False)}
+    return [_open(below) for below in value] if isinstance(value, list) else value
+
+
+def _name(schema: type[Schema]) -> str:
+    """As the framework names a schema."""
+    return schema.__name__.removesuffix("Schema")
+
+
+def _types() -> Iterator[str]:
+    yield "| type | meaning | data |"
+    yield "|---|---|---|"
+    for event_type in EventType:
+        reserved = " *Reserved: not sent by this version.*" if event_type in RESERVED else ""
+        name = _name(DATA[event_type])
+        yield f"| `{event_type}` | {MEANING[event_type]}{reserved} | [{name}](#{name.lower()}) |"
+
+
+def _shapes() -> Iterator[str]:
+    for event_type in EXAMPLES:
+        schema = DATA[event_type]
+        yield from (f"### {_name(schema)}", "", (schema.__doc__ or "").strip(), "")
+        yield from _fields(schema, prefix="")
+        yield from ("", "```json", json.dumps(example(event_type), indent=2), "```", "")
+
+
+def _fields(schema: type[Schema], *, prefix: str) -> Iterator[str]:
+    if not prefix:
+        yield "| field | always | meaning |"
+        yield "|---|---|---|"
+    for name, field in schema().fields.items():
+        always = "yes" if field.required else "no"
+        yield f"| `{prefix}{name}` | {always} | {field.metadata.get('description', '')} |"
+        inner = field.inner if isinstance(field, fields.List) else field
+        if isinstance(inner, fields.Nested):
+            mark = "[]" if isinstance(field, fields.List) else ""
+            yield from _fields(type(inner.schema), prefix=f"{prefix}{name}{mark}.")
+
+
+def _errors() -> Iterator[str]:
+    yield "| error | meaning |"
+    yield "|---|---|"
+    yield from (f"| `{code}` | {meaning} |" for code, meaning in ERRORS.items())
+
+
+def _pauses() -> str:
+    units = ((3600, "h"), (60, "min"), (1, "s"))
+    return ", ".join(
+        next(f"{pause // seconds} {unit}" for seconds, unit in units if pause % seconds == 0)
+        for pause in WEBHOOK_RETRY_SCHEDULE
+    )
+
+
+_INTRODUCTION: Final = f"""\
+# Webhooks
+
+<!-- Generated: python -m services.api.webhooks_page > docs/webhooks.md -->
+
+Every event is sent, signed, to every endpoint that asked for its type: to the endpoints of `/v1/webhooks`, and to a
+job's `callback_url` (which hears of that job only). The signatures are
+[Standard Webhooks](https://www.standardwebhooks.com) 1.0.0, so any of its libraries verifies them.
+
+## In two minutes
+
+```sh
+curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
+     -d '{{"url": "https://example.com/hooks/certfleet", "types": ["deployment.*", "job.*"]}}' $URL/v1/webhooks
+```
+
+The answer holds `secret` (`whsec_…`), this once: keep it where your receiver finds it. Then verify every request before
+you read it, over the **raw body** as it came (parsing and writing JSON again changes bytes):
+
+```python
+from standardwebhooks import Webhook, WebhookVerificationError
+
+
+def receive(secret: str, headers: dict[str, str], body: bytes) -> dict[str, object] | None:
+    try:
+        event = Webhook(secret).verify(body, headers)
+    except (WebhookVerificationError, ValueError):  # the package raises ValueError for malformed headers
+        return None  # answer 400
+    return event  # remember event["id"], answer 204, then do the work
+```
+
+Answer 2xx as soon as the event is safely yours, within the timeout (15 s unless the operator set another), and work
+afterwards. `POST /v1/webhooks/{{id}}/test` sends a `webhook.test` event to one endpoint.
+
+## What is sent
+
+A `POST` with `Content-Type: application/json` and these headers:
+
+| header | content |
+|---|---|
+| `webhook-id` | the event's `id`: the same at every attempt and replay |
+| `webhook-timestamp` | when this attempt was made, in seconds since 1970 |
+| `webhook-signature` | `v1,` and base64 of HMAC-SHA256 over `{{webhook-id}}.{{webhook-timestamp}}.{{body}}` |
+
+After a rotation there are several signatures, separated by spaces: one that matches is enough. Refuse timestamps that
+are more than {TOLERANCE.seconds // 60} minutes off, so that a recorded request cannot be sent again.
+
+The body is the event: `{{type, id, sequence, timestamp, account_id, data}}`. It is the same JSON that `GET /v1/events`
+lists, never holds a key or PEM, and is the same, byte for byte, at every attempt. Ignore fields that you do not know:
+new ones may come. [`events.schema.json`](events.schema.json) is its JSON Schema.
+
+## What is promised
+
+* **At least once.** An event is stored in the same transaction as the change it tells of, with a delivery for each
+  endpoint that wants it at that moment. A crash between your answer and our note of it sends it again. Keep the
+  `webhook-id`s that you have handled and skip those you know. If several endpoints share that memory, key it by
+  endpoint, too: each gets the event under the same id.
+* **Not in order.** Deliveries of one endpoint overlap, and a retry comes late. `sequence` numbers the account's events
+  without gaps in the order in which they were committed. `data` is the state *after* the event, so: remember the
+  highest `sequence` handled for a job or region, and drop what is below. For the full order, read
+  `GET /v1/events?after=`.
+* **Retries.** Only 2xx is success. Redirects are not followed and count as failures. After a failure the next attempt
+  comes after {_pauses()} (each ±{JITTER:.0%}), then the delivery is `exhausted`: three days in all. `Retry-After`
+  lengthens a pause, up to the longest one. Operators can set another schedule (`CERTFLEET_WEBHOOK_RETRY_SCHEDULE`).
+* **410 Gone** disables the endpoint. What waits for a disabled or deleted endpoint is `cancelled`.
+* **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
+  and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
+  became of it: same id, same body, the whole schedule anew.
+
+## Secrets
+
+* An endpoint's secret: `POST /v1/webhooks/{{id}}/rotate` answers a new one. For {ROTATION_OVERLAP.days * 24} hours deliveries
+  carry both signatures, so that you can change over without a gap; `{{"overlap_seconds": 0}}` stops the old one now.
+* Callbacks (`callback_url`) are signed with the account's callback secret: `GET /v1/webhooks/callback-secret` (scope
+  `write`), `POST /v1/webhooks/callback-secret/rotate`. Rotating replaces it at once, without an overlap.
+* We keep secrets encrypted, and never write them to a log.
+
+## Where webhooks may go
+
+https to public addresses, any port. A URL has no user name, password or fragment, and no disguised address
+(`127.1`, `0x7f000001`). The name is resolved once for each attempt; every address it has must be public, and the
+checked address is the one that is dialled, so DNS rebinding and redirects lead nowhere. Private networks, also over
+http, are reached only if the operator lists them in `CERTFLEET_WEBHOOK_ALLOWED_NETWORKS`. No proxy is used.
+
+## Types of events
+"""
+
+_SHAPES: Final = """
+Filters are these types or patterns with `*`: `deployment.*`, `*.failed`, `*`.
+
+## Data
+"""
+
+_ERRORS_TITLE: Final = """\
+## Why an attempt had no answer
+
+An attempt has the receiver's `status`, or one of these as its `error`:
+"""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_document() if sys.argv[1:] == ["schema"] else webhooks_page())

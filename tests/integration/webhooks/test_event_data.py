@@ -1,0 +1,86 @@
+"""What really happens says what docs/webhooks.md promises: each event of real jobs fits the shape of its type."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from services.worker.drivers.registry import build_driver
+from shared.errors import Unreachable
+from shared.models import Event
+from shared.schemas.event_data import DATA, RESERVED
+from shared.usecases import reminders, rollout, webhooks
+from shared.usecases.sweep import sweep
+from tests.support import pki
+from tests.support.fleet import new_upload, server_upload
+from tests.support.reminders import add_certificate
+
+if TYPE_CHECKING:
+    from shared.config.regions import Region
+    from shared.usecases.driver import Driver
+    from tests.support.webhook_world import World
+
+SICK: Final = "eu-central-1"
+NOT_TOLD: Final = {"job.cancelled"}
+"""Nothing in this story is cancelled; the event is made by the code that makes every end of a job."""
+
+
+def with_a_sick_region(region: Region) -> Driver:
+    if region.id == SICK:
+        raise Unreachable("The load balancer does not answer.")
+    return build_driver(region)
+
+
+def work(world: World, *, hours: int) -> None:
+    """Let the workers and the sweep run for so long."""
+    for _ in range(hours):
+        world.fleet.run()
+        world.fleet.pass_time(timedelta(hours=1))
+        sweep(world.context, now=world.now)
+    world.fleet.run()
+
+
+def everything_happens(world: World) -> None:
+    world.now = pki.NOW
+    world.fleet.driver_for = with_a_sick_region
+    _, certificate_id = world.fleet.submit(server_upload())
+    world.fleet.submit(new_upload(certificate="nonsense"))
+    world.fleet.submit(server_upload("other.example.com", regions=[SICK]))
+    work(world, hours=8)
+    world.fleet.driver_for = build_driver
+    world.fleet.retry(certificate_id, SICK)
+    work(world, hours=1)
+    world.fleet.change(rollout.remove_certificate, certificate_id)
+    work(world, hours=1)
+    add_certificate(world.fleet, left=timedelta(days=5))
+    add_certificate(world.fleet, left=timedelta(days=-1), fingerprint_sha256="cd" * 32)
+    reminders.scan(world.context, now=world.now)
+    endpoint_id, _ = world.create("https://example.com/")
+    with world.transaction() as session:
+        webhooks.send_test(session, world.caller, endpoint_id, now=world.now)
+
+
+def test_every_event_that_is_sent_fits_its_documented_shape(world: World) -> None:
+    everything_happens(world)
+    with world.transaction() as session:
+        events = session.execute(select(Event).order_by(Event.sequence)).scalars().all()
+    assert set(DATA) - {event.type for event in events} == RESERVED | NOT_TOLD
+    faults = {f"{event.sequence} {event.type}": DATA[event.type]().validate(event.data) for event in events}
+    assert {name: fault for name, fault in faults.items() if fault} == {}
+
+
+def test_every_event_of_a_region_names_certificate_job_region_state_and_attempt(world: World) -> None:
+    everything_happens(world)
+    with world.transaction() as session:
+        events = session.execute(select(Event).where(Event.type.startswith("deployment."))).scalars().all()
+    assert events
+    for event in events:
+        assert {"certificate_id", "job_id", "region", "state", "attempt"} <= set(event.data)
+    plans = {
+        (event.type, "next_attempt_at" in event.data["error"])
+        for event in events
+        if event.type in {"deployment.retrying", "deployment.failed"}
+    }
+    assert plans == {("deployment.retrying", True), ("deployment.failed", False)}
