@@ -283,7 +283,8 @@ new ones may come. [`events.schema.json`](events.schema.json) is its JSON Schema
 ## Secrets
 
 * An endpoint's secret: `POST /v1/webhooks/{{id}}/rotate` answers a new one. For {ROTATION_OVERLAP.days * 24} hours
-  deliveries carry both signatures, so that you can change over without a gap; `{{"overlap_seconds": 0}}` stops the old one now.
+  deliveries carry both signatures, so that you can change over without a gap; `{{"overlap_seconds": 0}}` stops the
+  old one at once.
 * Callbacks (`callback_url`) are signed with the account's callback secret: `GET /v1/webhooks/callback-secret` (scope
   `write`), `POST /v1/webhooks/callback-secret/rotate`. Rotating replaces it at once, without an overlap.
 * We keep secrets encrypted, and never write them to a log.
