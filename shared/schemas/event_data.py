@@ -69,7 +69,7 @@ class RegionData(Schema):
     region = text("Region id.", required=True)
     state = text("The deployment's state.", required=True, validate=OneOf([state.value for state in DeploymentState]))
     attempt = fields.Integer(required=True, metadata={"description": "Attempts of this job so far."})
-    error = fields.Nested(RegionErrorData, metadata={"description": "The last attempt's, until one succeeds."})
+    error = fields.Nested(RegionErrorData, metadata={"description": "Why the attempt failed."})
 
 
 class ValidationData(Schema):

@@ -89,7 +89,7 @@ def deployments_of(session: Session, job: Job) -> list[Deployment]:
 
 
 def region_fact(event_type: EventType, deployment: Deployment) -> Fact:
-    """What every region event says."""
+    """What every region event says; a new attempt begins without the last one's error."""
     data: dict[str, Any] = {
         "certificate_id": deployment.certificate_id,
         "job_id": deployment.job_id,
@@ -97,6 +97,6 @@ def region_fact(event_type: EventType, deployment: Deployment) -> Fact:
         "state": deployment.state,
         "attempt": deployment.attempt,
     }
-    if deployment.error is not None:
+    if deployment.error is not None and event_type is not EventType.DEPLOYMENT_STARTED:
         data["error"] = deployment.error
     return Fact(type=event_type, data=data)

@@ -139,7 +139,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_idempotent_answers")),
     )
     op.create_index(op.f("ix_idempotent_answers_created_at"), "idempotent_answers", ["created_at"], unique=False)
-    op.create_index("uq_idempotent_answers_account_id_key_hash", "idempotent_answers", ["account_id", "key_hash"], unique=True)
+    op.create_index(
+        "uq_idempotent_answers_account_id_key_hash", "idempotent_answers", ["account_id", "key_hash"], unique=True
+    )
     op.create_table(
         "secrets",
         sa.Column("subject_id", sa.String(), nullable=False),

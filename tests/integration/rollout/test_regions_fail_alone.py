@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from services.worker.drivers.registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
+from shared.models import Job
 from shared.usecases import rollout
 from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.sweep import sweep
@@ -213,11 +215,12 @@ def test_another_account_finds_nothing_to_change(fleet: Fleet) -> None:
     _, certificate_id = fleet.submit(server_upload())
     fleet.run()
     fleet.caller = new_caller(fleet.context, "other", now=fleet.now)
-    for verb, where in [
+    attempts: list[tuple[Callable[..., Job], tuple[object, ...]]] = [
         (rollout.add_regions, (("cn-hangzhou",),)),
         (rollout.retry_region, (SICK,)),
         (rollout.remove_region, (SICK,)),
         (rollout.remove_certificate, ()),
-    ]:
+    ]
+    for verb, where in attempts:
         with pytest.raises(NotFound):
             fleet.change(verb, certificate_id, *where)

@@ -20,7 +20,9 @@ def test_a_label_is_type_certificate_and_sixteen_hex_digits() -> None:
     assert re.fullmatch(r"server-cert_01abc-[0-9a-f]{16}", label)
 
 
-@pytest.mark.parametrize("certificate_id", ["cert_one", "5f0c-4a-uuid-like", new_id("cert")])
+@pytest.mark.parametrize(
+    "certificate_id", ["cert_one", "5f0c-4a-uuid-like", pytest.param(new_id("cert"), id="a fresh id")]
+)
 def test_a_label_parses_back_to_its_name(certificate_id: str) -> None:
     name = ObjectName.of(ca_material(), owner(certificate_id=certificate_id))
     assert ObjectName.parse(name.label, account_id="acct_one") == name
