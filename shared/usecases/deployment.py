@@ -152,6 +152,8 @@ def _retire(driver: Driver, plan: _Plan) -> None:
 def _record_success(context: Context, deployment_id: str, plan: _Plan, result: _Result, *, now: datetime) -> None:
     with context.transaction() as session:
         job = session.get_one(Job, plan.job_id, with_for_update=True)
+        if plan.intent is Intent.REMOVE:  # the last removal may end the certificate, whose row comes before deployments
+            session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
         deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)

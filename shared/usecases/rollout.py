@@ -109,6 +109,8 @@ def remove_certificate(
 def find_certificate(session: Session, caller: Caller, certificate_id: str) -> Certificate:
     """The caller's certificate, locked: two requests about one certificate go one after the other.
 
+    Rows that refer to it are left alone (FOR NO KEY UPDATE): a worker that writes one of those need not wait.
+
     Raises:
         NotFound: none of that id in this account, or deleted.
     """
@@ -117,7 +119,7 @@ def find_certificate(session: Session, caller: Caller, certificate_id: str) -> C
         Certificate.account_id == caller.account_id,
         Certificate.state != CertificateState.DELETED,
     )
-    certificate = session.execute(statement.with_for_update()).scalar_one_or_none()
+    certificate = session.execute(statement.with_for_update(key_share=True)).scalar_one_or_none()
     if certificate is None:
         raise NotFound("There is no such certificate.", hint="GET /v1/certificates lists yours.")
     return certificate

@@ -129,7 +129,7 @@ def _job_data(job: Job, answers: Sequence[tuple[JobDeployment, Deployment]]) -> 
 
 def _bury(session: Session, job: Job, *, now: datetime) -> list[Fact]:
     """Once a certificate that is being deleted is gone from every region, destroy its key."""
-    certificate = session.get_one(Certificate, job.certificate_id, with_for_update=True)
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
     if certificate.state != CertificateState.DELETING or _is_anywhere(session, certificate):
         return []
     certificate.state = CertificateState.DELETED

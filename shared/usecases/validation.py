@@ -74,7 +74,7 @@ def _policies(context: Context, deployments: list[Deployment]) -> dict[str, froz
 
 
 def _decide(context: Context, session: Session, job: Job, report: Inspection | None, *, now: datetime) -> None:
-    certificate = session.get_one(Certificate, job.certificate_id)
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
     deployments = jobs.deployments_of(session, job)
     if report is None:
         findings = _policy_findings(context, certificate, deployments)
