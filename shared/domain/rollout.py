@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -62,33 +61,17 @@ FINAL_JOBS: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED,
 FINAL_DEPLOYMENTS: Final = frozenset({DeploymentState.DEPLOYED, DeploymentState.FAILED, DeploymentState.REMOVED})
 ACTIVE_DEPLOYMENTS: Final = frozenset(DeploymentState) - FINAL_DEPLOYMENTS
 
-_GOAL: Final = {Intent.DEPLOY: DeploymentState.DEPLOYED, Intent.REMOVE: DeploymentState.REMOVED}
 
+def settle(answers: Iterable[DeploymentState | None]) -> JobState | None:
+    """The job's final state once every region has answered, else ``None``. No regions at all is a success.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """Where one region stands for one job."""
-
-    intent: Intent
-    state: DeploymentState
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the region has answered."""
-        return self.state in FINAL_DEPLOYMENTS
-
-    @property
-    def is_success(self) -> bool:
-        """Whether it answered as wished."""
-        return self.state is _GOAL[self.intent]
-
-
-def settle(outcomes: Iterable[Outcome]) -> JobState | None:
-    """The job's final state once every region has answered, else ``None``. No regions at all is a success."""
-    answers = list(outcomes)
-    if not all(answer.is_final for answer in answers):
+    Args:
+        answers: each region's final state for this job; ``None`` (or an active state) while it is at work.
+    """
+    states = list(answers)
+    if not all(state in FINAL_DEPLOYMENTS for state in states):
         return None
-    succeeded = sum(answer.is_success for answer in answers)
-    if succeeded == len(answers):
+    failed = states.count(DeploymentState.FAILED)
+    if not failed:
         return JobState.SUCCEEDED
-    return JobState.PARTIALLY_SUCCEEDED if succeeded else JobState.FAILED
+    return JobState.FAILED if failed == len(states) else JobState.PARTIALLY_SUCCEEDED

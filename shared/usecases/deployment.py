@@ -19,7 +19,7 @@ from shared.config.regions import DEFAULT_MAX_ATTEMPTS, Region
 from shared.domain.certificates import CertificateType, Material
 from shared.domain.retries import after_failure, is_retryable
 from shared.domain.rollout import DeploymentState, Intent, JobState
-from shared.errors import CertfleetError, DriverError, InvalidMaterial, Unsupported
+from shared.errors import CertfleetError, DriverError, OutcomeUnknown, Unsupported
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Certificate, Deployment, Job, JobDeployment, leases
@@ -39,15 +39,16 @@ UNEXPECTED: Final = "The region's driver failed unexpectedly; the operator finds
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """All that the act needs; the key lives only here, in memory, for its duration."""
+    """What was claimed, and what is to be done with it."""
 
     fence: int
     job_id: str
+    certificate_id: str
     region: Region | None
     intent: Intent
-    material: Material
-    owner: Owner
     remote_id: str | None
+    is_exhausted: bool
+    """No attempt is left, and the last one never answered: it took its worker with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def work_in_region(context: Context, driver_for: DriverFor, deployment_id: str, 
     if plan is None:
         return
     try:
-        result = _act(driver_for, plan, clock=clock)
+        result = _act(context, driver_for, plan, clock=clock)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
         _record_failure(context, deployment_id, plan, error, now=clock())
     else:
@@ -79,26 +80,31 @@ def _claim(context: Context, session: Session, deployment_id: str, *, now: datet
     if job.state != JobState.DEPLOYING:
         leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
         return None
+    is_exhausted = deployment.attempt >= _max_attempts(context, deployment)
+    if not is_exhausted:
+        _begin(session, deployment, now=now)
+    return _Plan(
+        fence=fence,
+        job_id=deployment.job_id,
+        certificate_id=deployment.certificate_id,
+        region=context.settings.regions.get(deployment.region),
+        intent=Intent(deployment.intent),
+        remote_id=deployment.remote_id,
+        is_exhausted=is_exhausted,
+    )
+
+
+def _begin(session: Session, deployment: Deployment, *, now: datetime) -> None:
     deployment.attempt += 1
     deployment.updated_at = now
     if deployment.intent == Intent.DEPLOY:
         deployment.state = DeploymentState.DEPLOYING
-    plan = _plan(context, session, deployment, fence)
-    events.append(session, job.account_id, [jobs.region_fact(EventType.DEPLOYMENT_STARTED, deployment)], now=now)
-    return plan
+    events.append(session, deployment.account_id, [jobs.region_fact(EventType.DEPLOYMENT_STARTED, deployment)], now=now)
 
 
-def _plan(context: Context, session: Session, deployment: Deployment, fence: int) -> _Plan:
-    certificate = session.get_one(Certificate, deployment.certificate_id)
-    return _Plan(
-        fence=fence,
-        job_id=deployment.job_id,
-        region=context.settings.regions.get(deployment.region),
-        intent=Intent(deployment.intent),
-        material=material_of(context, session, certificate),
-        owner=Owner(account_id=certificate.account_id, certificate_id=certificate.id),
-        remote_id=deployment.remote_id,
-    )
+def _max_attempts(context: Context, deployment: Deployment) -> int:
+    region = context.settings.regions.get(deployment.region)
+    return region.max_attempts if region else DEFAULT_MAX_ATTEMPTS
 
 
 def material_of(context: Context, session: Session, certificate: Certificate) -> Material:
@@ -114,33 +120,36 @@ def material_of(context: Context, session: Session, certificate: Certificate) ->
     )
 
 
-def _act(driver_for: DriverFor, plan: _Plan, *, clock: Clock) -> _Result:
+def _act(context: Context, driver_for: DriverFor, plan: _Plan, *, clock: Clock) -> _Result:
+    """Outside any transaction; the key lives only here, in memory, for the act's duration."""
+    if plan.is_exhausted:
+        raise OutcomeUnknown("Every worker that tried died at it.", code="worker_lost")
     if plan.region is None:
         raise Unsupported(
             "The operator no longer declares this region.",
             code="unknown_region",
             hint="Declare it again in the regions file, then retry.",
         )
-    if not plan.material.certificate_pem:
-        raise InvalidMaterial("The certificate was never validated.", code="certificate_not_valid")
+    with context.transaction() as session:
+        certificate = session.get_one(Certificate, plan.certificate_id)
+        material = material_of(context, session, certificate)
+    owner = Owner(account_id=certificate.account_id, certificate_id=certificate.id)
     driver = driver_for(plan.region)
     if plan.intent is Intent.REMOVE:
-        _retire(driver, plan)
+        _retire(driver, ObjectName.of(material, owner), remote_id=plan.remote_id)
         return _Result()
-    staged = driver.stage(plan.material, owner=plan.owner)
+    staged = driver.stage(material, owner=owner)
     evidence = {
         "object": staged.ref.name.label,
-        "fingerprint_sha256": plan.material.fingerprint_sha256,
+        "fingerprint_sha256": material.fingerprint_sha256,
         "readback": driver.capabilities.readback,
         "checked_at": clock().isoformat(),
     }
     return _Result(remote_id=staged.ref.remote_id, evidence=evidence)
 
 
-def _retire(driver: Driver, plan: _Plan) -> None:
+def _retire(driver: Driver, name: ObjectName, *, remote_id: str | None) -> None:
     """Also when we never learnt the remote id: the balancer is asked for the object's name, which is computed."""
-    name = ObjectName.of(plan.material, plan.owner)
-    remote_id = plan.remote_id
     if remote_id is None:
         held = driver.snapshot().find(name)
         if held is None:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateState
-from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, JobKind, JobState, Outcome, settle
+from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, JobKind, JobState, settle
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
@@ -55,14 +55,12 @@ def settle_job(
 ) -> None:
     """Record the facts, and the job's end if every region has answered. The caller holds the job's row."""
     session.flush()
-    answers = _answers(session, job)
-    state = settle(_outcome(*answer) for answer in answers)
-    if error is not None and not answers:
-        state = JobState.FAILED
-    if state is None:
+    if _is_anyone_at_work(session, job):
         leases.due(job, now + WATCH)
         log.append(session, job.account_id, facts, now=now)
         return
+    answers = _answers(session, job)
+    state = JobState.FAILED if error is not None else _settled(answers)
     job.state = state
     job.error = error or _summary(state, answers)
     job.finished_at = now
@@ -83,6 +81,18 @@ def _answer(session: Session, deployment: Deployment, *, now: datetime) -> None:
     answer.finished_at = now
 
 
+def _settled(answers: Sequence[tuple[JobDeployment, Deployment]]) -> JobState:
+    state = settle(DeploymentState(str(answer.state)) for answer, _ in answers)
+    if state is None:
+        raise RuntimeError("settled while a region is at work")
+    return state
+
+
+def _is_anyone_at_work(session: Session, job: Job) -> bool:
+    statement = select(JobDeployment.job_id).where(JobDeployment.job_id == job.id, JobDeployment.state.is_(None))
+    return session.execute(statement.limit(1)).first() is not None
+
+
 def _answers(session: Session, job: Job) -> list[tuple[JobDeployment, Deployment]]:
     statement = (
         select(JobDeployment, Deployment)
@@ -92,13 +102,6 @@ def _answers(session: Session, job: Job) -> list[tuple[JobDeployment, Deployment
         .execution_options(populate_existing=True)
     )
     return [(answer, deployment) for answer, deployment in session.execute(statement)]
-
-
-def _outcome(answer: JobDeployment, deployment: Deployment) -> Outcome:
-    state = answer.state or (
-        DeploymentState.REMOVING if deployment.intent == Intent.REMOVE else DeploymentState.PENDING
-    )
-    return Outcome(intent=Intent(deployment.intent), state=DeploymentState(state))
 
 
 def _summary(state: JobState, answers: Sequence[tuple[JobDeployment, Deployment]]) -> dict[str, Any] | None:

@@ -68,7 +68,8 @@ def authenticate(session: Session, clear: str, *, now: datetime) -> Caller:
             "The bearer token is missing or not valid.",
             hint="Send Authorization: Bearer <token>; create one with: certfleet tokens create --account NAME",
         )
-    _note_use(session, row.id, now)
+    if row.last_used_at is None or row.last_used_at < now - USED_RESOLUTION:
+        _note_use(session, row.id, now)
     return Caller(account_id=row.account_id, token_id=row.id, scopes=frozenset(row.scopes))
 
 

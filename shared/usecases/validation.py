@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.crypto.inspection import Inspection, Upload, inspect, region_findings
-from shared.crypto.vault import Binding
+from shared.crypto.vault import Binding, CannotOpen
 from shared.domain.certificates import CertificateFacts, CertificateState, CertificateType
 from shared.domain.findings import Finding, Severity
 from shared.domain.rollout import Intent, JobKind, JobState
 from shared.domain.validation import duplicate_of, quota_exceeded
+from shared.errors import CertfleetError, NotFound
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
@@ -27,45 +28,89 @@ from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
 
+_INTERNAL_ERROR: Final = {
+    "code": "internal_error",
+    "message": "The upload could not be validated; the operator finds the reason in the worker's log.",
+    "retryable": False,
+}
+
+
+MAX_ATTEMPTS: Final = 3
+"""A validation takes a second at most; what dies thrice over it (a bug, a killed worker) is told, not tried on."""
+
 
 def validate_job(context: Context, job_id: str, *, now: datetime) -> None:
     """Take the job from ``queued`` to ``deploying``, or to ``failed`` with every finding. Safe to call at any time."""
     with context.transaction() as session:
         fence = leases.claim(session, Job, job_id, now=now, lease=context.settings.lease)
-        if fence is None:
+        if fence is None or not _begin(session, session.get_one(Job, job_id), now=now):
             return
-        job = session.get_one(Job, job_id)
-        if job.state == JobState.DEPLOYING:
-            settlement.settle_job(session, job, now=now)
-            return
-        job.state = JobState.VALIDATING
-        job.started_at = job.started_at or now
-        job.attempt += 1
-        inspection = _Inspector(context, session, job) if job.kind == JobKind.CREATE else None
-    report = inspection.run(now) if inspection else None
+    try:
+        report = _inspect(context, job_id, now=now)
+    except (CannotOpen, NotFound) as error:
+        _give_up(context, job_id, fence, error=error, now=now)
+        return
     with context.transaction() as session:
-        owned = leases.owned(session, Job, job_id, fence=fence)
-        if owned is None:
+        job = leases.owned(session, Job, job_id, fence=fence)
+        if job is None:
             log.info("validation_superseded", job_id=job_id, fence=fence)
             return
-        _decide(context, session, owned, report, now=now)
+        _decide(context, session, job, report, now=now)
 
 
-class _Inspector:
-    """Reads the upload inside the transaction, looks at it outside."""
+def _begin(session: Session, job: Job, *, now: datetime) -> bool:
+    """Whether there is something to validate; a job that is past it is only looked after."""
+    if job.state == JobState.DEPLOYING:
+        settlement.settle_job(session, job, now=now)
+        return False
+    if job.attempt >= MAX_ATTEMPTS:
+        _fail_all(session, job, _INTERNAL_ERROR, now=now)
+        return False
+    job.state = JobState.VALIDATING
+    job.started_at = job.started_at or now
+    job.attempt += 1
+    return True
 
-    def __init__(self, context: Context, session: Session, job: Job) -> None:
+
+def _inspect(context: Context, job_id: str, *, now: datetime) -> Inspection | None:
+    """Look at the upload, outside any transaction; ``None`` when the job brings none."""
+    with context.transaction() as session:
+        job = session.get_one(Job, job_id)
+        if job.kind != JobKind.CREATE:
+            return None
         certificate = session.get_one(Certificate, job.certificate_id)
-        upload = json.loads(secrets.read(session, context.vault, submission.upload_binding(certificate)))
-        self._upload = Upload(
+        sealed = secrets.read(session, context.vault, submission.upload_binding(certificate))
+        policies = _policies(context, jobs.deployments_of(session, job))
+    upload = json.loads(sealed)
+    return inspect(
+        Upload(
             type=CertificateType(certificate.type),
             certificate=upload["certificate"] or "",
             private_key=upload["private_key"],
-        )
-        self._policies = _policies(context, jobs.deployments_of(session, job))
+        ),
+        now=now,
+        key_policies=policies,
+    )
 
-    def run(self, now: datetime) -> Inspection:
-        return inspect(self._upload, now=now, key_policies=self._policies)
+
+def _give_up(context: Context, job_id: str, fence: int, *, error: CertfleetError, now: datetime) -> None:
+    log.error("upload_unreadable", job_id=job_id, code=error.code)
+    with context.transaction() as session:
+        job = leases.owned(session, Job, job_id, fence=fence)
+        if job is not None:
+            document = {"code": error.code, "message": error.message, "retryable": False}
+            _fail_all(session, job, document, now=now)
+
+
+def _fail_all(session: Session, job: Job, error: dict[str, Any], *, now: datetime) -> None:
+    """The job ends without a verdict on the upload: every region of it is told why."""
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update=True)
+    if certificate.state == CertificateState.VALIDATING:
+        certificate.state = CertificateState.REJECTED
+        secrets.drop(session, certificate.id, Purpose.UPLOAD)
+    rows = jobs.deployments_of(session, job)
+    facts = [settlement.fail(session, row, error, keeps_slot=True, now=now) for row in rows]
+    settlement.settle_job(session, job, now=now, error=error, facts=facts)
 
 
 def _policies(context: Context, deployments: list[Deployment]) -> dict[str, frozenset[str]]:

@@ -7,10 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+from sqlalchemy import update
+
 from services.worker.drivers.registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
-from shared.models import Deployment, leases
+from shared.models import Deployment, Job, Secret, leases
+from shared.usecases import rollout
 from shared.usecases.deployment import work_in_region
 from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.validation import validate_job
@@ -102,3 +106,74 @@ def test_fifty_concurrent_submissions_for_the_last_slot_give_one_success_and_for
     assert Counter(job.state for job in jobs) == {"succeeded": 1, "failed": 49}
     assert Counter(job.error["code"] for job in jobs if job.error) == {"quota_exceeded": 49}
     fleet.context.database.close()
+
+
+def test_a_deployment_that_kills_every_worker_is_told_and_not_tried_for_ever(fleet: Fleet) -> None:
+    job_id, certificate_id, deployment_id = validated_deployment(fleet)
+
+    class Killed(BaseException):
+        """Like a kill -9: nothing after it runs."""
+
+    def kills(_declared: Region) -> Driver:
+        raise Killed
+
+    for _ in range(6):
+        with pytest.raises(Killed):
+            work_in_region(fleet.context, kills, deployment_id, clock=lambda: fleet.now)
+        fleet.pass_time(fleet.context.settings.lease)
+    work_in_region(fleet.context, kills, deployment_id, clock=lambda: fleet.now)
+    row = fleet.deployments(certificate_id)[REGION]
+    assert (row.state, row.attempt, row.holds_slot) == ("failed", 6, True)
+    assert row.error is not None
+    assert row.error["code"] == "worker_lost"
+    assert fleet.job(job_id).state == "failed"
+
+
+def test_a_key_that_no_longer_opens_fails_its_region_and_says_so(fleet: Fleet) -> None:
+    job_id, certificate_id, deployment_id = validated_deployment(fleet)
+    with fleet.transaction() as session:
+        session.execute(update(Secret).values(ciphertext=b"changed"))
+    work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+    row = fleet.deployments(certificate_id)[REGION]
+    assert row.error is not None
+    assert row.error["code"] == "secret_unreadable"
+    assert fleet.job(job_id).state == "failed"
+
+
+def test_an_upload_that_no_longer_opens_fails_its_job_and_says_so(fleet: Fleet) -> None:
+    job_id, certificate_id = fleet.submit(server_upload())
+    with fleet.transaction() as session:
+        session.execute(update(Secret).values(ciphertext=b"changed"))
+    fleet.run()
+    job = fleet.job(job_id)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert job.error["code"] == "secret_unreadable"
+    assert fleet.certificate(certificate_id).state == "rejected"
+
+
+def test_a_validation_that_kills_every_worker_is_told_and_not_tried_for_ever(fleet: Fleet) -> None:
+    job_id, certificate_id = fleet.submit(server_upload())
+    for _ in range(3):
+        with fleet.transaction() as session:
+            assert leases.claim(session, Job, job_id, now=fleet.now, lease=timedelta(seconds=60))
+            session.get_one(Job, job_id).attempt += 1
+        fleet.pass_time(timedelta(seconds=61))
+    validate_job(fleet.context, job_id, now=fleet.now)
+    job = fleet.job(job_id)
+    assert job.error is not None
+    assert (job.state, job.error["code"]) == ("failed", "internal_error")
+    assert {row.state for row in fleet.deployments(certificate_id).values()} == {"failed"}
+
+
+def test_an_earlier_job_keeps_its_answer_when_a_region_has_moved_on(fleet: Fleet) -> None:
+    """One region is removed again while another of the same job is still at work."""
+    job_id, certificate_id = fleet.submit(server_upload(regions=[REGION, "us-west-1"]))
+    fleet.room.waiting.clear()
+    validate_job(fleet.context, job_id, now=fleet.now)
+    fleet.room.waiting.clear()
+    rows = fleet.deployments(certificate_id)
+    work_in_region(fleet.context, build_driver, rows[REGION].id, clock=lambda: fleet.now)
+    fleet.change(rollout.remove_region, certificate_id, REGION)
+    work_in_region(fleet.context, build_driver, rows["us-west-1"].id, clock=lambda: fleet.now)
+    assert fleet.job(job_id).state == "succeeded"
