@@ -1,4 +1,4 @@
-"""/docs: the OpenAPI document as one page for people. Rendered here: nothing is loaded from elsewhere, no script."""
+"""/docs, and / until there is a console: the OpenAPI document as one page. Nothing from elsewhere, no script."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flask import Blueprint, Response, current_app, render_template
 blueprint = Blueprint("reference", __name__)
 
 
+@blueprint.get("/")
 @blueprint.get("/docs")
 def show() -> Response:
     """Show every operation, shape and event. Rendered once a process: it never changes."""

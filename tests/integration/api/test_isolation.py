@@ -74,7 +74,7 @@ def test_filters_by_anothers_id_find_nothing(api: Api, stranger: Client) -> None
 
 def test_every_route_needs_a_token_and_every_change_the_scope_write(api: Api) -> None:
     reader, anonymous = api.scoped(Scope.READ), api.app.test_client()
-    open_to_all = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    open_to_all = {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/"}
     for rule in api.app.url_map.iter_rules():
         path = rule.rule.replace("<", "").replace(">", "")
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
