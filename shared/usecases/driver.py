@@ -6,12 +6,10 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol, Self, runtime_checkable
+from typing import Final, Protocol, Self, runtime_checkable
 
+from shared.config.regions import Region
 from shared.domain.certificates import CertificateType, Material
-
-if TYPE_CHECKING:
-    from shared.config.regions import Region
 
 ENTRY_POINT_GROUP: Final = "certfleet.drivers"
 """A distribution adds a driver by an entry point of this group: ``name = "module:Class"``, a :class:`DriverClass`."""

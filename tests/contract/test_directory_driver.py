@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from services.worker.drivers.directory import DirectoryDriver
 from shared.config.regions import Region
 from tests.contract.driver_kit import DriverContract, NewDriver
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class TestDirectoryDriver(DriverContract):

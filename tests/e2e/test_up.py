@@ -6,16 +6,13 @@ import os
 import signal
 import smtplib
 import stat
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.places import private_directory
 from tests.support.stack import RunningStack, logs, refused_start, running_stack, status_of, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
 

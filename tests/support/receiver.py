@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 WAIT_SECONDS: Final = 20.0
 DRIP_SECONDS: Final = 0.02

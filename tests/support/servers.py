@@ -13,10 +13,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import psycopg
 
@@ -25,9 +26,6 @@ from services.cli.embedded.layout import socket_directory
 from services.cli.embedded.program import Program, leashed
 from shared.models.database import upgrade
 from tests.support.places import private_directory
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 TEMPLATE: Final = "certfleet_template"
 START_SECONDS: Final = 60.0

@@ -9,17 +9,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from services.cli.embedded.connection import Connection, read_connection
 from services.cli.embedded.layout import StateDir, locate
 from services.cli.embedded.supervision import Condition, Supervisor
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 40.0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -18,9 +18,6 @@ from shared.crypto.samples import sample
 from shared.domain.certificates import CertificateType
 from tests.support import pki
 from tests.support.pki import DAY, NOW, Issued
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 DER = serialization.Encoding.DER
 PEM = serialization.Encoding.PEM

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import ipaddress
 from collections import deque
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
 
 from services.worker.webhook_http import HttpWebhookSender
+from shared.domain.webhooks import Answer
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
 from shared.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from shared.usecases import webhooks
+from shared.usecases.context import Context
+from shared.usecases.tokens import Caller
 from shared.usecases.webhook_delivery import Request, WebhookSender, deliver
 from shared.usecases.webhooks import NewWebhook
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, build_fleet, new_caller
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from sqlalchemy.orm import Session
-
-    from shared.domain.webhooks import Answer
-    from shared.usecases.context import Context
-    from shared.usecases.tokens import Caller
 
 LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"),)
 SCHEDULE: Final = (timedelta(seconds=5), timedelta(minutes=5))

@@ -7,13 +7,10 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
 
 import click
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 
 @click.command("up")

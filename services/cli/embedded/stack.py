@@ -7,18 +7,21 @@ import os
 import shutil
 import time
 from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from threading import Event
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.cli.embedded import postgres, programs, redis
 from services.cli.embedded.connection import Connection, write_connection, write_private
 from services.cli.embedded.layout import locked, prepare, wait_for_holders
-from services.cli.embedded.plan import choose_port, make_plan
-from services.cli.embedded.supervision import ProgramFailed, Supervisor
+from services.cli.embedded.plan import Plan, choose_port, make_plan
+from services.cli.embedded.program import Program
+from services.cli.embedded.supervision import Condition, ProgramFailed, Supervisor
 from shared.crypto.vault import load_vault
 from shared.domain.scopes import ALL_SCOPES
 from shared.errors import Misconfigured, NotFound, Unauthenticated
@@ -26,14 +29,6 @@ from shared.models.database import Database, upgrade
 from shared.usecases.accounts import callback_secret, create_account, find_account
 from shared.usecases.tokens import authenticate, create_token
 from shared.wakeups import producer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from threading import Event
-
-    from services.cli.embedded.plan import Plan
-    from services.cli.embedded.program import Program
-    from services.cli.embedded.supervision import Condition
 
 DEFAULT_ACCOUNT: Final = "default"
 START_SECONDS: Final = 90.0

@@ -8,20 +8,17 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from services.cli.embedded.layout import StateDir
 from services.cli.embedded.program import Program, leashed
 from shared.errors import CertfleetError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
-    from services.cli.embedded.layout import StateDir
 
 CLIENTS: Final = "clients"
 _CLIENT_PRIORITY: Final = 900

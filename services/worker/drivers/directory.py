@@ -10,29 +10,27 @@ import stat
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from services.worker.drivers.disk import translated
 from services.worker.drivers.generations import FileFacts, FoundFile, Generations, Record, View, sha256
 from services.worker.drivers.publishing import writing
-from shared.domain.certificates import CertificateType
+from shared.config.regions import Region
+from shared.domain.certificates import CertificateType, Material
 from shared.errors import Corrupt, InvalidMaterial, Misconfigured, Unsupported
 from shared.usecases.driver import (
     Anomaly,
     AnomalyKind,
     Capabilities,
+    Listener,
     ObjectName,
+    Owner,
     Readback,
     Ref,
     Snapshot,
     Staged,
     StagedObject,
 )
-
-if TYPE_CHECKING:
-    from shared.config.regions import Region
-    from shared.domain.certificates import Material
-    from shared.usecases.driver import Listener, Owner
 
 DEFAULT_KEEP_GENERATIONS: Final = 3
 FEWEST_GENERATIONS: Final = 2

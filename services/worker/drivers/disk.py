@@ -7,15 +7,13 @@ import fcntl
 import os
 import random
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from shared.errors import Busy, DriverError, Unreachable, Unsupported
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import timedelta
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SHORT_OF_RESOURCES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})

@@ -17,17 +17,15 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
 
 from services.worker.drivers.disk import read_at
 from shared.errors import Busy, Corrupt
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import timedelta
-    from pathlib import Path
 
 MANIFEST: Final = "MANIFEST.json"
 _FORMAT: Final = 1

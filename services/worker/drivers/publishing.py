@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Self
+from pathlib import Path
+from typing import Final, Self
 
 from services.worker.drivers.disk import driver_error, exclusive_lock, read_at, set_access, sync_directory, write_new
 from services.worker.drivers.generations import (
@@ -24,10 +26,6 @@ from services.worker.drivers.generations import (
     names_in,
 )
 from shared.errors import Corrupt, OutcomeUnknown, Replan
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 _BUILDING: Final = ".building-"
 _DIRECTORY_MODE: Final = 0o750

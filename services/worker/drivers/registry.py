@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from shared.config.regions import Region
 from shared.errors import Misconfigured
 from shared.usecases.driver import ENTRY_POINT_GROUP, Driver, DriverClass
-
-if TYPE_CHECKING:
-    from shared.config.regions import Region
 
 
 def known_drivers() -> tuple[str, ...]:

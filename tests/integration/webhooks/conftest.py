@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.receiver import running_receiver
-from tests.support.webhook_world import running_world
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from tests.support.receiver import Receiver
-    from tests.support.webhook_world import World
+from tests.support.receiver import Receiver, running_receiver
+from tests.support.webhook_world import World, running_world
 
 
 @pytest.fixture

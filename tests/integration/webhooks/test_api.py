@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from standardwebhooks import Webhook
 
 from shared.domain.scopes import Scope
 from shared.events.catalogue import EventType
-from tests.support.api import answer, build_api, codes
-from tests.support.receiver import Reply
-
-if TYPE_CHECKING:
-    from tests.support.api import Api
-    from tests.support.receiver import Receiver
-    from tests.support.webhook_world import World
+from tests.support.api import Api, answer, build_api, codes
+from tests.support.receiver import Receiver, Reply
+from tests.support.webhook_world import World
 
 PUBLIC = "https://example.com/hook"
 

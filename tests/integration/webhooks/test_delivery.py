@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 from sqlalchemy import text
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared.domain.webhooks import ROTATION_OVERLAP
+from shared.domain.webhooks import ROTATION_OVERLAP, Answer
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import payload
@@ -20,13 +19,8 @@ from shared.usecases import accounts, webhook_secrets, webhooks
 from shared.usecases.webhook_delivery import GONE_REASON, Request
 from shared.usecases.webhooks import Changes
 from tests.support.fleet import server_upload
-from tests.support.receiver import Reply
-from tests.support.webhook_world import InterruptedSender
-
-if TYPE_CHECKING:
-    from shared.domain.webhooks import Answer
-    from tests.support.receiver import Received, Receiver
-    from tests.support.webhook_world import World
+from tests.support.receiver import Received, Receiver, Reply
+from tests.support.webhook_world import InterruptedSender, World
 
 
 def verified(secret: str, received: Received) -> dict[str, object]:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import select
 
 from services.worker.drivers.registry import build_driver
+from shared.config.regions import Region
 from shared.errors import Unreachable
 from shared.models import Event
 from shared.schemas.event_data import DATA, RESERVED
 from shared.usecases import reminders, rollout, webhooks
+from shared.usecases.driver import Driver
 from shared.usecases.sweep import sweep
 from tests.support import pki
 from tests.support.fleet import new_upload, server_upload
 from tests.support.reminders import add_certificate
-
-if TYPE_CHECKING:
-    from shared.config.regions import Region
-    from shared.usecases.driver import Driver
-    from tests.support.webhook_world import World
+from tests.support.webhook_world import World
 
 SICK: Final = "eu-central-1"
 NOT_TOLD: Final = {"job.cancelled"}

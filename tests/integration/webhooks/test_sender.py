@@ -7,8 +7,10 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
 import pytest
 from cryptography import x509
@@ -20,14 +22,8 @@ from services.worker.webhook_http import HttpWebhookSender
 from shared.domain.webhooks import HEAD_BYTES, Answer
 from shared.usecases.webhook_delivery import Request
 from tests.support.hostile_urls import LITERALS, NAMES
-from tests.support.receiver import Reply, running_dripper, running_receiver
+from tests.support.receiver import Receiver, Reply, running_dripper, running_receiver
 from tests.support.webhook_world import LOOPBACK
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from tests.support.receiver import Receiver
 
 DEADLINE: Final = timedelta(seconds=1)
 FAR_TOO_LONG: Final = timedelta(seconds=3)

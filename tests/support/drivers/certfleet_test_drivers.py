@@ -10,16 +10,14 @@ import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from services.worker.drivers.directory import DirectoryDriver
 from services.worker.drivers.disk import exclusive_lock
+from shared.config.regions import Region
+from shared.domain.certificates import Material
 from shared.errors import DriverError, Misconfigured
-
-if TYPE_CHECKING:
-    from shared.config.regions import Region
-    from shared.domain.certificates import Material
-    from shared.usecases.driver import Capabilities, Driver, Listener, Owner, Ref, Snapshot, Staged
+from shared.usecases.driver import Capabilities, Driver, Listener, Owner, Ref, Snapshot, Staged
 
 KINDS: Final[dict[str, type[Exception]]] = {
     **{kind.__name__: kind for kind in DriverError.__subclasses__()},

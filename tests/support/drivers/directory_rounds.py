@@ -11,20 +11,17 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from services.worker.drivers.directory import DirectoryDriver, DirectorySettings
 from services.worker.drivers.generations import MANIFEST, find, parse_manifest
 from shared.errors import DriverError
+from shared.usecases.driver import Staged
 from tests.contract.driver_kit import owner, server_material
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from shared.usecases.driver import Staged
 
 CALLS: Final = frozenset(
     {"open", "fcntl.flock", "shutil.rmtree"}

@@ -4,7 +4,7 @@ import hashlib
 import ssl
 import time
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -17,9 +17,6 @@ from shared.domain.certificates import CertificateType, Material
 from shared.domain.findings import CATALOGUE, Finding, Origin, Severity
 from tests.support import pki
 from tests.support.validation_corpus import CASES, CERTIFICATES, KEYS, Case, bundle, of, pair, self_signed, usual
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
 

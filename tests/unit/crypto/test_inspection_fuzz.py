@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -13,9 +13,6 @@ from shared.crypto.inspection import Inspection, Upload, inspect
 from shared.domain.certificates import CertificateType
 from tests.support import pki
 from tests.support.validation_corpus import DER, EVERY_ALGORITHM, key_der, labelled
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=300)
 """Lone surrogates included: JSON can carry them."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.network_policy import check_address, check_url, parse_url
+from shared.domain.network_policy import Network, check_address, check_url, parse_url
 from shared.errors import Rejected
 from tests.support.hostile_urls import LITERALS, NAMES
-
-if TYPE_CHECKING:
-    from shared.domain.network_policy import Network
 
 LOOPBACK: Final[tuple[Network, ...]] = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 

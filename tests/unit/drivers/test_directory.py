@@ -11,11 +11,12 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -23,14 +24,10 @@ from services.worker.drivers.directory import DirectoryDriver, DirectorySettings
 from services.worker.drivers.disk import exclusive_lock
 from services.worker.drivers.generations import FileFacts, Generations, Record, sha256
 from services.worker.drivers.publishing import writing
+from shared.domain.certificates import Material
 from shared.errors import Busy, Corrupt, InvalidMaterial, Misconfigured, Replan, Unsupported
 from shared.usecases.driver import AnomalyKind, Staged
 from tests.contract.driver_kit import absent_ref, ca_material, owner, server_material
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from shared.domain.certificates import Material
 
 pytestmark = pytest.mark.unit
 

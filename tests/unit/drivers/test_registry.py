@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,6 @@ from services.worker.drivers.directory import DirectoryDriver
 from services.worker.drivers.registry import build_driver, known_drivers
 from shared.config.regions import Region
 from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.unit
 
