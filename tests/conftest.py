@@ -15,7 +15,7 @@ from tests.support.servers import Servers, shared_servers
 
 
 def worker_number() -> int:
-    """Return 0 for gw0 and for a run without pytest-xdist."""
+    """0 for gw0 and for a run without pytest-xdist."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 

@@ -19,7 +19,7 @@ class Commands(click.Group):
     """A module ``commands/NAME.py`` with an attribute ``command`` is ``certfleet NAME`` (``_`` is written ``-``)."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Return all names, sorted."""
+        """All names, sorted."""
         return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(commands.__path__))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def sentences(error: CertfleetError) -> tuple[str, ...]:
-    """Return everything that ``error`` has to say, one sentence or two each."""
+    """Everything that ``error`` has to say, one sentence or two each."""
     if isinstance(error, Misconfigured):
         return error.problems
     details = error.errors if isinstance(error, Rejected) else ()

@@ -62,7 +62,7 @@ class Receiver:
             return list(self._received)
 
     def url_for(self, host: str) -> str:
-        """Return the receiver's URL under another name."""
+        """The receiver's URL under another name."""
         return f"{self._scheme}://{host}:{self.port}/hook"
 
     def reply_with(self, *replies: Reply) -> None:

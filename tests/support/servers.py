@@ -41,14 +41,14 @@ class Servers:
     redis_socket: Path
 
     def create_database(self, name: str) -> str:
-        """Return the URL of a new, empty, migrated database; an older one of that name is dropped."""
+        """The URL of a new, empty, migrated database; an older one of that name is dropped."""
         with psycopg.connect(self.cluster.url("postgres"), autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} STRATEGY file_copy')
         return self.cluster.url(name)
 
     def redis_url(self, number: int) -> str:
-        """Return the URL of one of Redis's databases."""
+        """The URL of one of Redis's databases."""
         return f"unix://{self.redis_socket}?db={number % REDIS_DATABASES}"
 
 

@@ -142,7 +142,7 @@ def clean_environment() -> dict[str, str]:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return the ids of all processes below ``pid`` (Linux)."""
+    """The ids of all processes below ``pid`` (Linux)."""
     children: dict[int, set[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (parent := _parent_of(int(entry.name))) is not None:
@@ -157,7 +157,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def alive(pids: set[int]) -> set[int]:
-    """Return those that still run (a zombie does not)."""
+    """Those that still run (a zombie does not)."""
     return {pid for pid in pids if _parent_of(pid) is not None}
 
 
@@ -170,7 +170,7 @@ def wait_until(is_true: Callable[[], bool], *, seconds: float, otherwise: Callab
 
 
 def status_of(url: str, *, token: str = "") -> int:
-    """Return the status of a GET; 0 when nobody answers."""
+    """The status of a GET; 0 when nobody answers."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310 - our own http URL
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above

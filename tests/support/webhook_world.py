@@ -71,11 +71,11 @@ class World:
         return self.context.transaction()
 
     def stranger(self) -> Caller:
-        """Return a caller of another account."""
+        """A caller of another account."""
         return new_caller(self.context, "stranger", now=self.now)
 
     def create(self, url: str, *types: str) -> tuple[str, str]:
-        """Return a new endpoint's id and secret."""
+        """A new endpoint's id and secret."""
         request = NewWebhook(url=url, types=types or ("*",))
         with self.transaction() as session:
             endpoint, secret = webhooks.create_webhook(self.context, session, self.caller, request, now=self.now)

@@ -30,5 +30,5 @@ def command() -> None:
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """Return the server's first line; SQLAlchemy's own text would quote the statement."""
+    """The server's first line; SQLAlchemy's own text would quote the statement."""
     return str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()[0]

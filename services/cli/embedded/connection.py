@@ -27,7 +27,7 @@ class Connection:
     pid: int
 
     def environment(self) -> dict[str, str]:
-        """Return the settings of the stack's programs, for commands that work on the same data."""
+        """The settings of the stack's programs, for commands that work on the same data."""
         return {
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.redis_url,
@@ -39,7 +39,7 @@ class Connection:
 
 
 def read_connection(state_dir: Path) -> Connection | None:
-    """Return how to reach the stack of ``state_dir``; None when it does not run or is not ready.
+    """How to reach the stack of ``state_dir``; None when it does not run or is not ready.
 
     A file that a killed run left behind is not believed: the directory's lock tells whether anybody runs, and the
     process id whether that is the one that wrote the file (what it started may still be ending).

@@ -98,12 +98,12 @@ class StateDir:
         return self.root / "holders"
 
     def log_of(self, program: str) -> Path:
-        """Return the log of one program."""
+        """The log of one program."""
         return self.logs / f"{program}.log"
 
 
 def locate(root: Path) -> StateDir:
-    """Return the paths for ``root``; nothing is touched."""
+    """The paths for ``root``; nothing is touched."""
     absolute = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links that may be missing
     return StateDir(root=absolute, sockets=_socket_place(absolute / "run"))
 
@@ -130,7 +130,7 @@ def prepare(root: Path) -> StateDir:
 
 
 def socket_directory(preferred: Path) -> Path:
-    """Return ``preferred``, or a private directory under the temporary one when ``preferred`` is too deep. It exists.
+    """``preferred``, or a private directory under the temporary one when ``preferred`` is too deep. It exists.
 
     Raises:
         Misconfigured: somebody else owns that temporary directory, or can enter it.
@@ -161,7 +161,7 @@ def locked(state: StateDir, *, say: Callable[[str], None]) -> Iterator[int]:
 
 
 def is_locked(state: StateDir) -> bool:
-    """Return whether a ``certfleet up`` runs (or winds down) here."""
+    """Whether a ``certfleet up`` runs (or winds down) here."""
     try:
         with state.lock.open("r", encoding="ascii") as lock:
             return not _try_lock(lock, fcntl.LOCK_SH)
@@ -170,7 +170,7 @@ def is_locked(state: StateDir) -> bool:
 
 
 def is_alive(pid: int) -> bool:
-    """Return whether a process of that id exists."""
+    """Whether a process of that id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -88,7 +88,7 @@ def make_plan(state: StateDir, *, port: int, environ: Mapping[str, str], say: Ca
 
 
 def choose_port(asked: int) -> int:
-    """Return ``asked`` if it is free on 127.0.0.1, or any free port for 0.
+    """``asked`` if it is free on 127.0.0.1, or any free port for 0.
 
     Raises:
         Misconfigured: something else listens there.

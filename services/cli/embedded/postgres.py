@@ -48,12 +48,12 @@ class Cluster:
     user: str | None
 
     def url(self, database: str = DATABASE) -> str:
-        """Return a libpq URL that SQLAlchemy reads as well."""
+        """A libpq URL that SQLAlchemy reads as well."""
         return f"postgresql://{ROLE}@/{database}?host={quote(str(self.sockets), safe='')}"
 
 
 def own_user() -> str | None:
-    """Return the user that PostgreSQL must run as, made where it is absent; None when we are not root.
+    """The user that PostgreSQL must run as, made where it is absent; None when we are not root.
 
     Raises:
         Misconfigured: the user is absent and cannot be made.
@@ -81,7 +81,7 @@ def prepare(cluster: Cluster, *, say: Callable[[str], None]) -> None:
 
 
 def program(cluster: Cluster, **settings: str) -> Program:
-    """Return the server in the foreground; ``settings`` override ours (``fsync="off"`` in tests)."""
+    """The server in the foreground; ``settings`` override ours (``fsync="off"`` in tests)."""
     options = [part for name, value in (_SETTINGS | settings).items() for part in ("-c", f"{name}={value}")]
     return Program(
         name="postgres",
@@ -95,7 +95,7 @@ def program(cluster: Cluster, **settings: str) -> Program:
 
 
 def binary(name: str) -> Path:
-    """Return the path of one of the wheel's programs, without importing the wheel (it warns and looks around).
+    """The path of one of the wheel's programs, without importing the wheel (it warns and looks around).
 
     Raises:
         Misconfigured: the wheel is not installed.
@@ -114,7 +114,7 @@ def binary(name: str) -> Path:
 
 
 def is_answering(cluster: Cluster) -> bool:
-    """Return whether the server takes connections now."""
+    """Whether the server takes connections now."""
     try:
         psycopg.connect(cluster.url("postgres"), connect_timeout=2).close()
     except psycopg.OperationalError:

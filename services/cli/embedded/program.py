@@ -44,7 +44,7 @@ def leashed(
     hold: Path | None = None,
     user: str | None = None,
 ) -> list[str]:
-    """Return ``command`` on a leash (``leash.py``); ``parent`` is a process id or a pid file, by default us."""
+    """``command`` on a leash (``leash.py``); ``parent`` is a process id or a pid file, by default us."""
     options = ["--parent", str(os.getpid() if parent is None else parent), "--signal", signal]
     if hold:
         options += ["--hold", str(hold)]

@@ -14,7 +14,7 @@ API_THREADS: Final = 32
 """A reader of the event stream keeps a thread; the rest of a request is a few milliseconds."""
 
 WORKER_THREADS: Final = 16
-"""Regions and receivers are waited for, not computed; ``facts``: the threads pool on 2 cores, 61 MB."""
+"""Regions and receivers are waited for, not computed; a pool of threads takes 61 MB (docs/adr/0002)."""
 
 WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep", "courier": "webhooks,mail"}
 """Two workers, so that receivers that hang cannot take the threads that regions need."""
@@ -36,7 +36,7 @@ def check_installed(*, with_mail_sink: bool) -> None:
 
 
 def mail_sink(state: StateDir, port: int) -> Program:
-    """Return the mail server that keeps each mail in the state directory."""
+    """The mail server that keeps each mail in the state directory."""
     module = "services.cli.embedded.smtp_sink"
     return Program(
         name="mail",
@@ -46,7 +46,7 @@ def mail_sink(state: StateDir, port: int) -> Program:
 
 
 def api(port: int) -> Program:
-    """Return gunicorn. On a killed master its workers end by themselves (they watch their parent)."""
+    """Gunicorn. On a killed master its workers end by themselves (they watch their parent)."""
     options = ("--worker-class", "gthread", "--workers", "2", "--threads", str(API_THREADS), "--no-control-socket")
     timing = ("--timeout", "60", "--graceful-timeout", "5", "--keep-alive", "15")
     return Program(
@@ -61,7 +61,7 @@ def api(port: int) -> Program:
 
 
 def worker(name: str, *, node: str) -> Program:
-    """Return one Celery worker for the queues of ``WORKER_QUEUES[name]``.
+    """One Celery worker for the queues of ``WORKER_QUEUES[name]``.
 
     ``REMAP_SIGTERM``: SIGTERM then means Celery's soft shutdown, which gives unfinished work back
     (Celery manual, "Workers Guide", soft shutdown). ``acks_late`` and gevent stay away: see docs/adr.
@@ -81,7 +81,7 @@ def worker(name: str, *, node: str) -> Program:
 
 
 def beat(state: StateDir) -> Program:
-    """Return Celery beat, on its own: inside a worker (``-B``) it stays dead once it has died."""
+    """Celery beat, on its own: inside a worker (``-B``) it stays dead once it has died."""
     schedule = str(state.run / "beat-schedule")
     return Program(
         name="beat",

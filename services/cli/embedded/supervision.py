@@ -92,7 +92,7 @@ class Supervisor:
         return self._process is not None and self._process.poll() is None
 
     def is_answering(self) -> bool:
-        """Return whether supervisord can be asked."""
+        """Whether supervisord can be asked."""
         try:
             self._call("getState")
         except _NO_ANSWER:
@@ -113,7 +113,7 @@ class Supervisor:
             raise ProgramFailed(f"supervisord does not start {program.title} ({reason}); see {logs}.") from error
 
     def conditions(self) -> dict[str, Condition] | None:
-        """Return every program's state and process id, by name; None when supervisord gives no answer now."""
+        """Every program's state and process id, by name; None when supervisord gives no answer now."""
         try:
             answer = self._call("getAllProcessInfo")
         except _NO_ANSWER:
@@ -145,7 +145,7 @@ class Supervisor:
 
 
 def render(programs: Sequence[Program], *, state: StateDir, socket: Path) -> str:
-    """Return supervisord's configuration. Servers get ascending priorities; the clients are one group, ended first."""
+    """The configuration of supervisord. Servers get ascending priorities; the clients are one group, ended first."""
     main = {
         "nodaemon": "true",
         "logfile": _escaped(state.log_of("supervisord")),

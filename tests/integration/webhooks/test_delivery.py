@@ -31,7 +31,7 @@ def verified(secret: str, received: Received) -> dict[str, object]:
 
 
 def one_delivery(world: World, receiver: Receiver, *types: str) -> tuple[str, str, str]:
-    """Return endpoint id, secret and the id of a delivery that waits."""
+    """Endpoint id, secret and the id of a delivery that waits."""
     endpoint_id, secret = world.create(receiver.url, *types)
     world.happen(job_id="job_1", state="succeeded")
     (delivery_id,) = world.waiting()

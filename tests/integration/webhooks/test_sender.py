@@ -198,7 +198,7 @@ def test_retry_after_is_handed_on(receiver: Receiver) -> None:
 
 
 def server_tls(place: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return a server's context for that name, and a client's that trusts it."""
+    """A server's context for that name, and a client's that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

@@ -20,7 +20,7 @@ ROOT: Final = Path(__file__).parents[3]
 
 
 def changed(event_type: str, **data: Any) -> dict[str, Any]:
-    """Return an example payload with other data."""
+    """An example payload with other data."""
     payload = example(event_type)
     return {**payload, "data": {**payload["data"], **data}}
 
