@@ -10,6 +10,9 @@ from shared.errors import FieldError, Rejected
 MAX_ADDRESS: Final = 254
 """RFC 5321 §4.5.3.1.3, less the angle brackets (RFC 3696 erratum 1690)."""
 
+INVALID_EMAIL: Final = "invalid_email"
+ADDRESS_HINT: Final = f"Give one address of at most {MAX_ADDRESS} characters, such as ops@example.com."
+
 _ADDRESS: Final = re.compile(
     r"(?!\.)(?!.*\.\.)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}(?<!\.)@"
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -29,7 +32,8 @@ def checked_address(text: str, *, field: str) -> str:
         Rejected: naming ``field``.
     """
     if not is_address(text):
-        message = f"{text!r} is not an e-mail address."
-        error = FieldError(field=field, code="invalid_address", message=message, hint="Write it as name@example.com.")
-        raise Rejected(message, code="invalid_address", errors=(error,))
+        error = FieldError(
+            field=field, code=INVALID_EMAIL, message=f"{text!r} is not an e-mail address.", hint=ADDRESS_HINT
+        )
+        raise Rejected("A contact cannot be mailed to.", code=INVALID_EMAIL, errors=(error,))
     return text

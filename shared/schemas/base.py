@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any, Final
@@ -10,15 +9,11 @@ from typing import Any, Final
 from marshmallow import RAISE, Schema, ValidationError, fields
 from marshmallow.validate import Range
 
+from shared.domain.addresses import ADDRESS_HINT, INVALID_EMAIL, is_address
 from shared.schemas.faults import Fault, refuse
 
 MAX_LIMIT: Final = 200
 DEFAULT_LIMIT: Final = 50
-MAX_EMAIL: Final = 254
-"""RFC 5321 §4.5.3.1.3 leaves 254 octets for an address inside its brackets."""
-
-_EMAIL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
-"""The address of the HTML standard's e-mail field, without quoting or comments."""
 
 
 class Body(Schema):
@@ -131,12 +126,8 @@ def printable(*, at_most: int, at_least: int = 1) -> Callable[[str], None]:
 
 def email(value: str) -> None:
     """A validator: one plain address, so that it can never become two headers or two recipients."""
-    if len(value) > MAX_EMAIL or _EMAIL.fullmatch(value) is None or ".." in value:
-        raise refuse(
-            "invalid_email",
-            "It is not an e-mail address.",
-            hint=f"Give one address of at most {MAX_EMAIL} characters, such as ops@example.com.",
-        )
+    if not is_address(value):
+        raise refuse(INVALID_EMAIL, "It is not an e-mail address.", hint=ADDRESS_HINT)
 
 
 def unique(values: list[str]) -> None:

@@ -53,8 +53,6 @@ _TRANSLATIONS: Final = (
         "The field may not be null.",
         "Give a value, or leave the field out.",
     ),
-    ("Not a valid URL", "invalid_url", "", "Give an absolute http or https URL."),
-    ("Not a valid email", "invalid_email", "", "Give one address such as ops@example.com."),
     ("Not a valid", "wrong_type", "", "See /docs for the type of this field."),
     ("Invalid input type", "wrong_type", "", "See /docs for the type of this field."),
     ("Invalid type", "wrong_type", "", "See /docs for the type of this field."),
