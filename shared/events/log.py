@@ -1,7 +1,8 @@
 """The event log: facts are appended in the transaction of the state change, with their webhook deliveries.
 
 Numbers are per account, without gaps, in commit order: the account's counter row stays locked until the commit, so a
-reader that has seen sequence n will never later find one below it. Append last in a transaction, to keep that short.
+reader that has seen sequence n will never later find one below it. Append last in a transaction, to keep that short:
+all of an account's transactions queue at that row.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import or_, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import bindparam, or_, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
 from shared.events.catalogue import EventType, matches
-from shared.models import Event, EventCounter, WebhookDelivery, WebhookEndpoint
+from shared.models import Event, WebhookDelivery, WebhookEndpoint
 from shared.wakeups import Task, WakeUp
 
 FIRST_WAKE: Final = timedelta(seconds=10)
@@ -33,15 +34,18 @@ class Fact:
 
 
 def append(session: Session, account_id: str, facts: Sequence[Fact], *, now: datetime) -> list[Event]:
-    """Number and store the facts, and one delivery for each endpoint that wants them; wake-ups follow the commit."""
+    """Number and store the facts, and one delivery for each endpoint that wants them; wake-ups follow the commit.
+
+    Everything that can be done before the counter is locked is done before: what follows is one statement (two where
+    an endpoint listens) and the commit.
+    """
     if not facts:
         return []
-    last = _reserve(session, account_id, len(facts))
-    first = last - len(facts) + 1
-    events = [_event(account_id, first + offset, fact, now) for offset, fact in enumerate(facts)]
-    session.add_all(events)
     session.flush()
-    for endpoint in _endpoints(session, account_id, {event.job_id for event in events if event.job_id}):
+    events = [_event(account_id, fact, now) for fact in facts]
+    endpoints = _endpoints(session, account_id, {event.job_id for event in events if event.job_id})
+    _insert(session, account_id, events)
+    for endpoint in endpoints:
         deliver(session, endpoint, [event for event in events if _wants(endpoint, event)], now=now)
     return events
 
@@ -93,20 +97,46 @@ def payload(event: Event) -> dict[str, Any]:
     }
 
 
-def _reserve(session: Session, account_id: str, count: int) -> int:
-    statement = insert(EventCounter).values(account_id=account_id, last_sequence=count)
-    statement = statement.on_conflict_do_update(
-        index_elements=[EventCounter.account_id],
-        set_={"last_sequence": EventCounter.last_sequence + count},
+_INSERT: Final = text("""
+    WITH counter AS (
+        INSERT INTO event_counters AS known (account_id, last_sequence) VALUES (:account_id, :count)
+        ON CONFLICT (account_id) DO UPDATE SET last_sequence = known.last_sequence + excluded.last_sequence
+        RETURNING last_sequence
     )
-    return session.execute(statement.returning(EventCounter.last_sequence)).scalar_one()
+    INSERT INTO events (id, account_id, sequence, type, job_id, certificate_id, data, timestamp)
+    SELECT fact.id, :account_id, counter.last_sequence - :count + fact.place, fact.type, fact.job_id,
+           fact.certificate_id, fact.data, :now
+    FROM counter, jsonb_to_recordset(:facts) AS fact (
+        id text, place bigint, type text, job_id text, certificate_id text, data jsonb
+    )
+    RETURNING id, sequence
+""").bindparams(bindparam("facts", type_=JSONB))
+"""The counter's row is locked by this and freed by the commit: one round trip, however many facts."""
 
 
-def _event(account_id: str, sequence: int, fact: Fact, now: datetime) -> Event:
+def _insert(session: Session, account_id: str, events: Sequence[Event]) -> None:
+    """Store the events and tell each its number."""
+    rows = [
+        {
+            "id": event.id,
+            "place": place,
+            "type": event.type,
+            "job_id": event.job_id,
+            "certificate_id": event.certificate_id,
+            "data": event.data,
+        }
+        for place, event in enumerate(events, start=1)
+    ]
+    values = {"account_id": account_id, "count": len(rows), "facts": rows, "now": events[0].timestamp}
+    numbers: dict[str, int] = dict(session.execute(_INSERT, values).all())
+    for event in events:
+        event.sequence = numbers[event.id]
+
+
+def _event(account_id: str, fact: Fact, now: datetime) -> Event:
     return Event(
         id=new_id("evt"),
         account_id=account_id,
-        sequence=sequence,
         type=fact.type,
         job_id=fact.data.get("job_id"),
         certificate_id=fact.data.get("certificate_id"),

@@ -160,9 +160,8 @@ def _retire(driver: Driver, name: ObjectName, *, remote_id: str | None) -> None:
 
 def _record_success(context: Context, deployment_id: str, plan: _Plan, result: _Result, *, now: datetime) -> None:
     with context.transaction() as session:
-        job = session.get_one(Job, plan.job_id, with_for_update=True)
         if plan.intent is Intent.REMOVE:  # the last removal may end the certificate, whose row comes before deployments
-            session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
+            session.get_one(Certificate, plan.certificate_id, with_for_update={"key_share": True})
         deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
@@ -172,7 +171,7 @@ def _record_success(context: Context, deployment_id: str, plan: _Plan, result: _
             deployment.evidence = result.evidence
             deployment.deployed_at = now
         fact = settlement.succeed(session, deployment, now=now)
-        settlement.settle_job(session, job, now=now, facts=[fact])
+        settlement.settle_region(session, plan.job_id, fact, now=now)
 
 
 def _record_failure(context: Context, deployment_id: str, plan: _Plan, error: Exception, *, now: datetime) -> None:
@@ -183,17 +182,14 @@ def _record_failure(context: Context, deployment_id: str, plan: _Plan, error: Ex
         exception=describe_exception(error),
     )
     with context.transaction() as session:
-        job = session.get_one(Job, plan.job_id, with_for_update=True)
         deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
             return
-        _retry_or_fail(session, deployment, plan, error, job=job, now=now)
+        _retry_or_fail(session, deployment, plan, error, now=now)
 
 
-def _retry_or_fail(
-    session: Session, deployment: Deployment, plan: _Plan, error: Exception, *, job: Job, now: datetime
-) -> None:
+def _retry_or_fail(session: Session, deployment: Deployment, plan: _Plan, error: Exception, *, now: datetime) -> None:
     decision = after_failure(
         error,
         attempt=deployment.attempt,
@@ -203,15 +199,17 @@ def _retry_or_fail(
     document = error_document(error, retryable=decision.retry)
     if not decision.retry:
         fact = settlement.fail(session, deployment, document, keeps_slot=_may_be_there(plan, error), now=now)
-        settlement.settle_job(session, job, now=now, facts=[fact])
+        settlement.settle_region(session, plan.job_id, fact, now=now)
         return
     next_attempt_at = now + decision.after
     deployment.error = {**document, "next_attempt_at": next_attempt_at.isoformat().replace("+00:00", "Z")}
     deployment.state = DeploymentState.REMOVING if plan.intent is Intent.REMOVE else DeploymentState.PENDING
     leases.due(deployment, next_attempt_at)
-    answer = session.get_one(JobDeployment, (job.id, deployment.id))
+    answer = session.get_one(JobDeployment, (plan.job_id, deployment.id))
     answer.attempt = deployment.attempt
-    events.append(session, job.account_id, [jobs.region_fact(EventType.DEPLOYMENT_RETRYING, deployment)], now=now)
+    events.append(
+        session, deployment.account_id, [jobs.region_fact(EventType.DEPLOYMENT_RETRYING, deployment)], now=now
+    )
 
 
 def _may_be_there(plan: _Plan, error: Exception) -> bool:

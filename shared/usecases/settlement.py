@@ -50,13 +50,25 @@ def succeed(session: Session, deployment: Deployment, *, now: datetime) -> Fact:
     return jobs.region_fact(EventType.DEPLOYMENT_REMOVED if removed else EventType.DEPLOYMENT_SUCCEEDED, deployment)
 
 
+def settle_region(session: Session, job_id: str, fact: Fact, *, now: datetime) -> None:
+    """Record a region's final answer, and the job's end if it was the last one.
+
+    The answer is written before the job's row is locked, so that a job's regions queue for the count alone; whoever
+    gets the lock last sees every answer.
+    """
+    session.flush()
+    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    settle_job(session, job, now=now, facts=[fact])
+
+
 def settle_job(
     session: Session, job: Job, *, now: datetime, error: dict[str, Any] | None = None, facts: Sequence[Fact] = ()
 ) -> None:
     """Record the facts, and the job's end if every region has answered. The caller holds the job's row."""
     session.flush()
     if _is_anyone_at_work(session, job):
-        leases.due(job, now + WATCH)
+        if job.lease_until is not None:
+            leases.due(job, now + WATCH)
         log.append(session, job.account_id, facts, now=now)
         return
     answers = _answers(session, job)
