@@ -16,6 +16,9 @@ MAX_BYTES: Final = 1 << 20
 READ_BYTES: Final = MAX_BYTES + 1
 """How much the framework may read: a body without a length is cut there without a word, and is too long."""
 
+MAX_DEPTH: Final = 32
+"""Lists and objects inside each other; our own bodies have three. Far below where Python's stack ends."""
+
 OPAQUE: Final = frozenset({"certificate", "private_key"})
 """Fields that are sealed or inspected as they are and never stored as text: any character may be in them."""
 
@@ -65,7 +68,11 @@ def parse(data: bytes) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         raise Malformed(f"The body is not JSON ({where}).", hint="Check quotes, commas and braces.") from error
     except (ValueError, RecursionError) as error:
-        raise Malformed("The body holds a number or a nesting that is too large.", hint="Send plain JSON.") from error
+        raise _too_large() from error
+
+
+def _too_large() -> Malformed:
+    return Malformed("The body holds a number or a nesting that is too large.", hint="Send plain JSON.")
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -88,6 +95,8 @@ def _check_parameters(request: Request) -> None:
 
 
 def _paths_of_unstorable(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if len(path) > MAX_DEPTH:
+        raise _too_large()
     if isinstance(value, str):
         if not _is_storable(value):
             yield path

@@ -53,6 +53,14 @@ def test_a_body_that_is_not_a_json_object_is_400(api: Api, body: bytes, code: st
     assert problem(api.client.post(PATH, data=body, headers=JSON)) == (400, code)
 
 
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_no_depth_of_nesting_is_a_server_error(api: Api, opening: str, closing: str) -> None:
+    for depth in range(1, 1000, 3):
+        body = '{"name":' + opening * depth + "1" + closing * depth + "}"
+        response = api.client.post(PATH, data=body.encode(), headers=JSON)
+        assert response.status_code in {400, 422}, depth
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/json; charset=latin-1"],
