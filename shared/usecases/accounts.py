@@ -1,9 +1,7 @@
-"""Create accounts."""
+"""Accounts: create and find them, their contacts, and the secret that signs their jobs' callbacks."""
 
 from __future__ import annotations
 
-import secrets as random
-from base64 import b64encode
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -11,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.crypto.vault import Binding, Vault
+from shared.crypto.webhook_signature import new_secret
 from shared.domain.addresses import checked_address
 from shared.domain.identifiers import new_id
 from shared.errors import Conflict, NotFound
@@ -65,8 +64,8 @@ def callback_secret(session: Session, vault: Vault, account_id: str) -> str:
 
 
 def rotate_callback_secret(session: Session, vault: Vault, account_id: str) -> str:
-    """A new callback secret (32 random bytes; Standard Webhooks asks for 24 to 64)."""
-    secret = "whsec_" + b64encode(random.token_bytes(32)).decode()
+    """A new callback secret; the old one signs nothing from now on."""
+    secret = new_secret()
     secrets.keep(session, vault, _binding(account_id), secret.encode())
     return secret
 

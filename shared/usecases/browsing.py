@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from shared.domain.certificates import CertificateState
 from shared.domain.rollout import DeploymentState
 from shared.errors import NotFound
-from shared.models import AuditEntry, Certificate, Deployment, Job, JobDeployment
+from shared.models import Certificate, Deployment, Job, JobDeployment
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.tokens import Caller
 
@@ -76,11 +76,24 @@ def get_certificate(session: Session, caller: Caller, certificate_id: str) -> Do
     Raises:
         NotFound: none of that id in this account, or deleted.
     """
+    return certificate_document(session, find_certificate(session, caller, certificate_id))
+
+
+def find_certificate(session: Session, caller: Caller, certificate_id: str, *, lock: bool = False) -> Certificate:
+    """The caller's certificate; with ``lock`` two requests about one certificate go one after the other.
+
+    Rows that refer to it are left alone (FOR NO KEY UPDATE): a worker that writes one of those need not wait.
+
+    Raises:
+        NotFound: none of that id in this account, or deleted.
+    """
     statement = _own_certificates(caller).where(Certificate.id == certificate_id)
+    if lock:
+        statement = statement.with_for_update(key_share=True)
     certificate = session.execute(statement).scalar_one_or_none()
     if certificate is None:
         raise NotFound("There is no such certificate.", hint="GET /v1/certificates lists yours.")
-    return certificate_document(session, certificate)
+    return certificate
 
 
 def certificate_document(session: Session, certificate: Certificate) -> Document:
@@ -130,16 +143,6 @@ def find_job(session: Session, caller: Caller, job_id: str) -> Job:
 def job_document(session: Session, job: Job) -> Document:
     """What is answered about a job."""
     return _job_documents(session, [job])[0]
-
-
-def list_audit(session: Session, caller: Caller, page: PageRequest) -> Page[AuditEntry]:
-    """Who did what in this account, newest first.
-
-    Raises:
-        Rejected: the cursor does not belong to this list.
-    """
-    statement = select(AuditEntry).where(AuditEntry.account_id == caller.account_id)
-    return read_page(session, statement, Order(id=AuditEntry.id, descending=True), page)
 
 
 def _own_certificates(caller: Caller) -> Select[Certificate]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.crypto.vault import Binding
 from shared.domain.certificates import CertificateState, CertificateType
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict
 from shared.models import Certificate, Purpose
 from shared.usecases import audit, secrets
+from shared.usecases.browsing import find_certificate
 from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
 
@@ -35,7 +35,7 @@ def download_certificate(
         NotFound: none of that id in this account.
         Conflict: it is not valid (yet, or any more).
     """
-    certificate = _find(session, caller, certificate_id)
+    certificate = find_certificate(session, caller, certificate_id)
     if certificate.state != CertificateState.VALID or certificate.chain_pem is None:
         raise Conflict(
             f"The certificate is {certificate.state}; only a valid one can be downloaded.",
@@ -45,18 +45,6 @@ def download_certificate(
     key = _private_key(context, session, certificate) if certificate.type == CertificateType.SERVER else None
     audit.note(session, caller, "certificate.downloaded", certificate.id, now=now)
     return Download(name=certificate.name, certificate_pem=certificate.chain_pem, private_key_pem=key)
-
-
-def _find(session: Session, caller: Caller, certificate_id: str) -> Certificate:
-    statement = select(Certificate).where(
-        Certificate.id == certificate_id,
-        Certificate.account_id == caller.account_id,
-        Certificate.state != CertificateState.DELETED,
-    )
-    certificate = session.execute(statement).scalar_one_or_none()
-    if certificate is None:
-        raise NotFound("There is no such certificate.", hint="GET /v1/certificates lists yours.")
-    return certificate
 
 
 def _private_key(context: Context, session: Session, certificate: Certificate) -> str:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from shared.domain.certificates import CertificateState
 from shared.errors import Conflict
 from shared.models import Certificate
-from shared.usecases import audit, rollout
+from shared.usecases import audit
+from shared.usecases.browsing import find_certificate
 from shared.usecases.tokens import Caller
 
 
@@ -23,7 +24,7 @@ def edit_certificate(
         NotFound: none of that id in this account.
         Conflict: it is being deleted.
     """
-    certificate = rollout.find_certificate(session, caller, certificate_id)
+    certificate = find_certificate(session, caller, certificate_id, lock=True)
     if certificate.state == CertificateState.DELETING:
         raise Conflict("The certificate is being deleted.", code="being_deleted", hint="Nothing to do.")
     if "contacts" in changes:

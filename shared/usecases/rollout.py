@@ -13,6 +13,7 @@ from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, J
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Certificate, Deployment, Job
 from shared.usecases import audit, jobs, submission
+from shared.usecases.browsing import find_certificate
 from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
 
@@ -27,7 +28,7 @@ def add_regions(
         Conflict: the certificate is not valid, or a region is being worked on.
     """
     submission.check_regions(context, regions)
-    certificate = find_certificate(session, caller, certificate_id)
+    certificate = find_certificate(session, caller, certificate_id, lock=True)
     _must_be_valid(certificate)
     existing = {row.region: row for row in _deployments(session, certificate) if row.region in regions}
     _must_be_idle(existing.values())
@@ -39,16 +40,14 @@ def add_regions(
     return _begin(session, caller, job, "certificate.regions_added", now=now)
 
 
-def retry_region(
-    _context: Context, session: Session, caller: Caller, certificate_id: str, region: str, *, now: datetime
-) -> Job:
+def retry_region(session: Session, caller: Caller, certificate_id: str, region: str, *, now: datetime) -> Job:
     """Try one failed region again, with what it was meant to do; every other region stays untouched.
 
     Raises:
         NotFound: the certificate was never meant for that region.
         Conflict: the region has not failed.
     """
-    certificate = find_certificate(session, caller, certificate_id)
+    certificate = find_certificate(session, caller, certificate_id, lock=True)
     deployment = _deployment(session, certificate, region)
     _must_be_idle([deployment])
     if deployment.state != DeploymentState.FAILED:
@@ -65,16 +64,14 @@ def retry_region(
     return _begin(session, caller, job, "deployment.retried", now=now)
 
 
-def remove_region(
-    _context: Context, session: Session, caller: Caller, certificate_id: str, region: str, *, now: datetime
-) -> Job:
+def remove_region(session: Session, caller: Caller, certificate_id: str, region: str, *, now: datetime) -> Job:
     """Remove the certificate from one region.
 
     Raises:
         NotFound: the certificate is not in that region.
         Conflict: the region is being worked on.
     """
-    certificate = find_certificate(session, caller, certificate_id)
+    certificate = find_certificate(session, caller, certificate_id, lock=True)
     deployment = _deployment(session, certificate, region)
     _must_be_idle([deployment])
     if deployment.state == DeploymentState.REMOVED:
@@ -86,15 +83,13 @@ def remove_region(
     return _begin(session, caller, job, "deployment.removed", now=now)
 
 
-def remove_certificate(
-    _context: Context, session: Session, caller: Caller, certificate_id: str, *, now: datetime
-) -> Job:
+def remove_certificate(session: Session, caller: Caller, certificate_id: str, *, now: datetime) -> Job:
     """Remove the certificate from every region, then destroy its key.
 
     Raises:
         Conflict: it is being validated or worked on somewhere.
     """
-    certificate = find_certificate(session, caller, certificate_id)
+    certificate = find_certificate(session, caller, certificate_id, lock=True)
     if certificate.state == CertificateState.VALIDATING:
         raise Conflict("The certificate is still being validated.", code="busy", hint="Wait for its job to end.")
     deployments = _deployments(session, certificate)
@@ -104,25 +99,6 @@ def remove_certificate(
     present = [row for row in deployments if row.holds_slot or row.state == DeploymentState.DEPLOYED]
     jobs.assign(session, job, present, Intent.REMOVE, now=now)
     return _begin(session, caller, job, "certificate.deletion_requested", now=now)
-
-
-def find_certificate(session: Session, caller: Caller, certificate_id: str) -> Certificate:
-    """The caller's certificate, locked: two requests about one certificate go one after the other.
-
-    Rows that refer to it are left alone (FOR NO KEY UPDATE): a worker that writes one of those need not wait.
-
-    Raises:
-        NotFound: none of that id in this account, or deleted.
-    """
-    statement = select(Certificate).where(
-        Certificate.id == certificate_id,
-        Certificate.account_id == caller.account_id,
-        Certificate.state != CertificateState.DELETED,
-    )
-    certificate = session.execute(statement.with_for_update(key_share=True)).scalar_one_or_none()
-    if certificate is None:
-        raise NotFound("There is no such certificate.", hint="GET /v1/certificates lists yours.")
-    return certificate
 
 
 def _deployments(session: Session, certificate: Certificate) -> list[Deployment]:

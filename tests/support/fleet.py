@@ -63,10 +63,15 @@ class Fleet:
             job, certificate = submit_certificate(self.context, session, self.caller, upload, now=self.now)
             return job.id, certificate.id
 
-    def change(self, verb: Callable[..., Job], certificate_id: str, *where: object) -> str:
-        """Run one use case of ``shared.usecases.rollout``; the job's id."""
+    def add(self, certificate_id: str, *regions: str) -> str:
+        """Add regions; the job's id."""
         with self.transaction() as session:
-            return verb(self.context, session, self.caller, certificate_id, *where, now=self.now).id
+            return rollout.add_regions(self.context, session, self.caller, certificate_id, regions, now=self.now).id
+
+    def change(self, verb: Callable[..., Job], certificate_id: str, *where: object) -> str:
+        """Retry or remove, by a use case of ``shared.usecases.rollout``; the job's id."""
+        with self.transaction() as session:
+            return verb(session, self.caller, certificate_id, *where, now=self.now).id
 
     def retry(self, certificate_id: str, region: str) -> str:
         return self.change(rollout.retry_region, certificate_id, region)

@@ -11,7 +11,7 @@ from services.api.resource import Resource
 from shared.domain.scopes import Scope
 from shared.schemas.audit import AuditPage
 from shared.schemas.base import PageQuery
-from shared.usecases import browsing
+from shared.usecases import audit
 
 blueprint = Resource("audit", __name__, tag="Audit")
 
@@ -23,5 +23,5 @@ blueprint = Resource("audit", __name__, tag="Audit")
 def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
     """List who did what, newest first."""
     call = current_call()
-    found = browsing.list_audit(call.session, call.caller, call.page(query_data))
+    found = audit.list_entries(call.session, call.caller, call.page(query_data))
     return {"items": found.items, "next_cursor": found.next_cursor}

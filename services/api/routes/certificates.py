@@ -102,7 +102,7 @@ def edit(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueT
 def remove(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
     """Remove a certificate from every region and destroy its key."""
     call = current_call()
-    job = remove_certificate(call.context, call.session, call.caller, certificate_id, now=call.now)
+    job = remove_certificate(call.session, call.caller, certificate_id, now=call.now)
     return (
         {"job": browsing.job_document(call.session, job)},
         HTTPStatus.ACCEPTED,

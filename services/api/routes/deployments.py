@@ -40,7 +40,7 @@ def add(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueTy
 def retry(certificate_id: str, region: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
     """Try one failed region again; the others stay as they are."""
     call = current_call()
-    return _accepted(call, retry_region(call.context, call.session, call.caller, certificate_id, region, now=call.now))
+    return _accepted(call, retry_region(call.session, call.caller, certificate_id, region, now=call.now))
 
 
 @blueprint.delete("/v1/certificates/<certificate_id>/deployments/<region>")
@@ -50,7 +50,7 @@ def retry(certificate_id: str, region: str, json_data: dict[str, Any]) -> Respon
 def remove(certificate_id: str, region: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
     """Remove the certificate from one region."""
     call = current_call()
-    return _accepted(call, remove_region(call.context, call.session, call.caller, certificate_id, region, now=call.now))
+    return _accepted(call, remove_region(call.session, call.caller, certificate_id, region, now=call.now))
 
 
 def _accepted(call: Call, job: Job) -> ResponseReturnValueType:

@@ -14,6 +14,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.rollout import JobState
 from shared.models import Deployment
 from shared.usecases import rollout
+from shared.usecases.browsing import find_certificate
 from shared.usecases.validation import validate_job
 from tests.support.fleet import REGIONS, Fleet, server_upload
 
@@ -43,7 +44,7 @@ def test_a_request_that_holds_the_certificate_lets_the_worker_wait_and_then_fini
     job_id, certificate_id = begin(fleet)
     with ThreadPoolExecutor(max_workers=1) as pool:
         with fleet.transaction() as request:
-            rollout.find_certificate(request, fleet.caller, certificate_id)
+            find_certificate(request, fleet.caller, certificate_id, lock=True)
             worker = pool.submit(fleet.run)
             wait_until_somebody_waits_for_a_lock(fleet)
             request.execute(select(Deployment).where(Deployment.certificate_id == certificate_id).with_for_update())

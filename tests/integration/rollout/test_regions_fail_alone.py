@@ -13,7 +13,6 @@ from services.worker.drivers.registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
-from shared.models import Job
 from shared.usecases import rollout
 from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.sweep import sweep
@@ -137,12 +136,12 @@ def test_an_unexpected_exception_of_a_driver_tells_users_nothing_of_its_text(fle
 def test_regions_can_be_added_later_and_only_those_are_deployed_to(fleet: Fleet) -> None:
     _, certificate_id = fleet.submit(server_upload(regions=["cn-hangzhou"]))
     fleet.run()
-    job_id = fleet.change(rollout.add_regions, certificate_id, ("us-west-1",))
+    job_id = fleet.add(certificate_id, "us-west-1")
     fleet.run()
     assert fleet.job(job_id).state == "succeeded"
     assert set(fleet.deployments(certificate_id)) == {"cn-hangzhou", "us-west-1"}
     with pytest.raises(Rejected) as refused:
-        fleet.change(rollout.add_regions, certificate_id, ("us-west-1",))
+        fleet.add(certificate_id, "us-west-1")
     assert refused.value.code == "already_deployed"
 
 
@@ -163,7 +162,7 @@ def test_a_removed_region_can_have_the_certificate_again(fleet: Fleet) -> None:
     fleet.run()
     fleet.change(rollout.remove_region, certificate_id, SICK)
     fleet.run()
-    fleet.change(rollout.add_regions, certificate_id, (SICK,))
+    fleet.add(certificate_id, SICK)
     fleet.run()
     assert fleet.deployments(certificate_id)[SICK].state == "deployed"
 
@@ -215,12 +214,12 @@ def test_another_account_finds_nothing_to_change(fleet: Fleet) -> None:
     _, certificate_id = fleet.submit(server_upload())
     fleet.run()
     fleet.caller = new_caller(fleet.context, "other", now=fleet.now)
-    attempts: list[tuple[Callable[..., Job], tuple[object, ...]]] = [
-        (rollout.add_regions, (("cn-hangzhou",),)),
-        (rollout.retry_region, (SICK,)),
-        (rollout.remove_region, (SICK,)),
-        (rollout.remove_certificate, ()),
+    attempts: list[Callable[[], str]] = [
+        lambda: fleet.add(certificate_id, "cn-hangzhou"),
+        lambda: fleet.retry(certificate_id, SICK),
+        lambda: fleet.change(rollout.remove_region, certificate_id, SICK),
+        lambda: fleet.change(rollout.remove_certificate, certificate_id),
     ]
-    for verb, where in attempts:
+    for attempt in attempts:
         with pytest.raises(NotFound):
-            fleet.change(verb, certificate_id, *where)
+            attempt()
