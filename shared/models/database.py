@@ -10,10 +10,15 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
+
+from shared.errors import Misconfigured
 
 _BESIDE_THE_SOURCE: Final = Path(__file__).resolve().parents[2] / "deploy" / "migrations"
 _INSIDE_THE_WHEEL: Final = Path(__file__).resolve().parent / "migrations"
+_SPELLINGS: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
+_BAD_URL: Final = "DATABASE_URL: takes postgresql://user:password@host/name."
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
 
@@ -48,14 +53,30 @@ class Database:
 
 
 def driver_url(url: str) -> URL:
-    """``postgresql://`` means psycopg 3 here."""
-    parsed = make_url(url)
-    return parsed.set(drivername="postgresql+psycopg") if parsed.drivername in {"postgresql", "postgres"} else parsed
+    """``postgresql://`` means psycopg 3 here.
+
+    Raises:
+        Misconfigured: it is not the URL of a PostgreSQL; it is not repeated, because it may carry a password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise Misconfigured((_BAD_URL,)) from error
+    if parsed.drivername not in _SPELLINGS:
+        raise Misconfigured((_BAD_URL,))
+    return parsed.set(drivername="postgresql+psycopg")
 
 
 def upgrade(url: str) -> None:
-    """Run the migrations up to the newest, if any are missing. Safe to run twice at once."""
-    command.upgrade(alembic_config(url), "head")
+    """Run the migrations up to the newest, if any are missing. Safe to run twice at once.
+
+    Raises:
+        Misconfigured: it is no database URL, or the database refuses; the URL is not repeated.
+    """
+    try:
+        command.upgrade(alembic_config(url), "head")
+    except SQLAlchemyError as error:
+        raise Misconfigured((f"The database cannot be brought up to date: {_reason(error)}.",)) from error
 
 
 def alembic_config(url: str) -> Config:
@@ -65,3 +86,8 @@ def alembic_config(url: str) -> Config:
     config.set_main_option("script_location", str(scripts))
     config.attributes["url"] = url
     return config
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """The server's first line; SQLAlchemy's own text would quote the statement."""
+    return str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()[0]

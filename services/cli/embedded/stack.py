@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from services.cli.embedded import postgres, programs, redis
 from services.cli.embedded.connection import Connection, write_connection, write_private
 from services.cli.embedded.layout import locked, prepare, wait_for_holders
@@ -121,11 +119,7 @@ class _Run:
             self.say("Redis answers")
 
     def migrate(self) -> None:
-        try:
-            upgrade(self.plan.settings.database_url)
-        except SQLAlchemyError as error:
-            reason = str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()[0]
-            raise Misconfigured((f"The database cannot be brought up to date: {reason}.",)) from error
+        upgrade(self.plan.settings.database_url)
         self.say("the database is up to date")
 
     def start_clients(self) -> None:
