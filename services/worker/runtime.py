@@ -1,4 +1,4 @@
-"""What the worker process holds: one context, one sender, one mailer; built on first use.
+"""What the worker process holds: settings, one context, one sender, one mailer; built on first use.
 
 Celery imports tasks before the process is ready to open connections, hence not at import.
 """
@@ -11,15 +11,25 @@ from functools import lru_cache
 
 from services.worker.mail import SmtpMailer
 from services.worker.webhook_http import HttpWebhookSender
-from shared.config.settings import load_settings
+from shared.config.settings import Settings, load_settings
 from shared.usecases.context import Context, build_context
 
 _once = threading.Lock()
 
 
 @lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The environment, read once a process.
+
+    Raises:
+        Misconfigured: listing every problem at once.
+    """
+    return load_settings(os.environ)
+
+
+@lru_cache(maxsize=1)
 def _context() -> Context:
-    return build_context(load_settings(os.environ))
+    return build_context(settings())
 
 
 def context() -> Context:
@@ -31,10 +41,10 @@ def context() -> Context:
 @lru_cache(maxsize=1)
 def sender() -> HttpWebhookSender:
     """Sends webhooks."""
-    return HttpWebhookSender.from_settings(context().settings)
+    return HttpWebhookSender.from_settings(settings())
 
 
 @lru_cache(maxsize=1)
 def mailer() -> SmtpMailer:
     """Sends mail."""
-    return SmtpMailer.from_settings(context().settings)
+    return SmtpMailer.from_settings(settings())

@@ -18,8 +18,8 @@ from contextlib import closing, suppress
 from datetime import timedelta
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 
-from shared.config.settings import Settings
-from shared.domain.network_policy import Network, Target, check_address, parse_url
+from shared.config.settings import Network, Settings
+from shared.domain.network_policy import Target, check_address, parse_url
 from shared.domain.webhooks import HEAD_BYTES, Answer, clean_head
 from shared.errors import Rejected
 from shared.usecases.webhook_delivery import Request

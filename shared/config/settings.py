@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from shared.config.regions import Region, load_regions
 from shared.errors import Misconfigured
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-T = TypeVar("T")
 
 WEBHOOK_RETRY_SCHEDULE: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds between attempts after the first, immediate one; Standard Webhooks 1.0.0, "Deliverability"."""
@@ -54,23 +53,9 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         database_url=reader.required("DATABASE_URL", "postgresql://user:password@host/certfleet"),
         redis_url=reader.required("REDIS_URL", "redis://host:6379/0"),
         kek_file=Path(reader.required("CERTFLEET_KEK_FILE", "/etc/certfleet/keks.json")),
-        regions=reader.parsed("CERTFLEET_REGIONS", lambda text: load_regions(Path(text)), {}),
-        smtp_url=environ.get("SMTP_URL") or None,
-        mail_from=environ.get("CERTFLEET_MAIL_FROM", "certfleet@localhost"),
-        public_url=environ.get("CERTFLEET_PUBLIC_URL", "http://127.0.0.1:8080").rstrip("/"),
-        log_level=reader.parsed("CERTFLEET_LOG_LEVEL", _log_level, "INFO"),
-        webhook_allowed_networks=reader.parsed("CERTFLEET_WEBHOOK_ALLOWED_NETWORKS", _networks, ()),
-        webhook_retry_schedule=reader.parsed(
-            "CERTFLEET_WEBHOOK_RETRY_SCHEDULE", _schedule, _schedule(",".join(map(str, WEBHOOK_RETRY_SCHEDULE)))
-        ),
-        webhook_timeout=reader.parsed("CERTFLEET_WEBHOOK_TIMEOUT_SECONDS", _seconds, timedelta(seconds=15)),
-        lease=reader.parsed("CERTFLEET_LEASE_SECONDS", _seconds, timedelta(seconds=60)),
-        sweep_every=reader.parsed("CERTFLEET_SWEEP_SECONDS", _seconds, timedelta(seconds=5)),
-        reminders_every=reader.parsed("CERTFLEET_REMINDERS_SECONDS", _seconds, timedelta(minutes=10)),
-        database_pool=reader.parsed("CERTFLEET_DATABASE_POOL", _positive, 20),
+        regions=reader.regions("CERTFLEET_REGIONS"),
+        **reader.given(_OPTIONAL),
     )
-    if "CERTFLEET_REGIONS" not in environ:
-        reader.problems.append("CERTFLEET_REGIONS is not set; point it at the regions file (TOML).")
     if reader.problems:
         raise Misconfigured(tuple(reader.problems))
     return settings
@@ -89,17 +74,28 @@ class _Reader:
             self.problems.append(f"{name} is not set; for example {name}={example}.")
         return value
 
-    def parsed(self, name: str, parse: Callable[[str], T], default: T) -> T:
+    def regions(self, name: str) -> dict[str, Region]:
         text = self.environ.get(name)
         if text is None:
-            return default
+            self.problems.append(f"{name} is not set; point it at the regions file (TOML).")
+            return {}
         try:
-            return parse(text)
+            return load_regions(Path(text))
         except Misconfigured as error:
             self.problems.extend(error.problems)
-        except ValueError as error:
-            self.problems.append(f"{name}: {error}.")
-        return default
+            return {}
+
+    def given(self, optional: Mapping[str, tuple[str, Callable[[str], Any]]]) -> dict[str, Any]:
+        """What is set, parsed; what is not set keeps the default of ``Settings``."""
+        found: dict[str, Any] = {}
+        for field_name, (name, parse) in optional.items():
+            if name not in self.environ:
+                continue
+            try:
+                found[field_name] = parse(self.environ[name])
+            except ValueError as error:
+                self.problems.append(f"{name}: {error}.")
+        return found
 
 
 def _log_level(text: str) -> str:
@@ -131,3 +127,19 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"takes a whole number from 1, not {text!r}")
     return int(text)
+
+
+_OPTIONAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    "smtp_url": ("SMTP_URL", lambda text: text or None),
+    "mail_from": ("CERTFLEET_MAIL_FROM", str),
+    "public_url": ("CERTFLEET_PUBLIC_URL", lambda text: text.rstrip("/")),
+    "log_level": ("CERTFLEET_LOG_LEVEL", _log_level),
+    "webhook_allowed_networks": ("CERTFLEET_WEBHOOK_ALLOWED_NETWORKS", _networks),
+    "webhook_retry_schedule": ("CERTFLEET_WEBHOOK_RETRY_SCHEDULE", _schedule),
+    "webhook_timeout": ("CERTFLEET_WEBHOOK_TIMEOUT_SECONDS", _seconds),
+    "lease": ("CERTFLEET_LEASE_SECONDS", _seconds),
+    "sweep_every": ("CERTFLEET_SWEEP_SECONDS", _seconds),
+    "reminders_every": ("CERTFLEET_REMINDERS_SECONDS", _seconds),
+    "database_pool": ("CERTFLEET_DATABASE_POOL", _positive),
+}
+"""Field of :class:`Settings` to the variable that sets it and how its text is read."""

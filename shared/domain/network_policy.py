@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from shared.config.settings import Network
 from shared.errors import FieldError, Rejected
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_URL: Final = 2_048
 """Characters; what every proxy and load balancer on the way takes."""

@@ -11,8 +11,9 @@ from typing import Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from shared.config.settings import Network
 from shared.domain.identifiers import new_id
-from shared.domain.network_policy import Network, check_url
+from shared.domain.network_policy import check_url
 from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.events import log

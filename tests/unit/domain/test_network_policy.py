@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.network_policy import Network, check_address, check_url, parse_url
+from shared.config.settings import Network
+from shared.domain.network_policy import check_address, check_url, parse_url
 from shared.errors import Rejected
 from tests.support.hostile_urls import LITERALS, NAMES
 
