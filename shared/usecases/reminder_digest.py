@@ -16,6 +16,7 @@ from shared.domain.rollout import DeploymentState, ServedState
 from shared.models import Account, Certificate, Deployment, Reminder
 from shared.usecases.context import Context
 from shared.usecases.mail import plain
+from shared.usecases.reminder_scan import NOBODY
 
 NAMES_SHOWN: Final = 12
 REGIONS_SHOWN: Final = 40
@@ -55,7 +56,6 @@ class Notice:
     names: tuple[str, ...]
     names_more: int
     issuer: str
-    serial: str
     not_after: datetime
     days: int
     places: tuple[Place, ...]
@@ -143,7 +143,6 @@ def _notice(
         names=tuple(plain(name) for name in certificate.names[:NAMES_SHOWN]),
         names_more=max(0, len(certificate.names) - NAMES_SHOWN),
         issuer=plain(certificate.issuer or "", limit=200),
-        serial=plain(certificate.serial or ""),
         not_after=not_after,
         days=days_left(not_after, now),
         places=tuple(places[:REGIONS_SHOWN]),
@@ -185,7 +184,7 @@ def _told(session: Session, reminders: Sequence[Reminder]) -> dict[str, list[str
     statement = (
         select(Reminder.certificate_id, Reminder.recipient)
         .where(tuple_(Reminder.certificate_id, Reminder.not_after, Reminder.threshold).in_(wanted))
-        .where(Reminder.recipient != "")
+        .where(Reminder.recipient != NOBODY)
         .order_by(Reminder.certificate_id, Reminder.recipient)
     )
     told: dict[str, list[str]] = {}

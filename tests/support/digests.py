@@ -19,7 +19,6 @@ def notice(**overrides: Any) -> Notice:
         "names": ("api.example.com", "api.example.net"),
         "names_more": 0,
         "issuer": "CN=Example Issuing CA 3,O=Example Trust Services,C=DE",
-        "serial": "0a1b2c",
         "not_after": NOW + timedelta(days=days, hours=1),
         "days": days,
         "places": (Place(region="cn-hangzhou", name="China (Hangzhou)", state="deployed, served"),),

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from shared.domain.identifiers import new_id
 from shared.domain.rollout import DeploymentState, Intent, JobKind, JobState
 from shared.models import Account, Certificate, Deployment, Event, Job, Reminder
-from shared.usecases.reminders import NOBODY
+from shared.usecases.reminder_scan import NOBODY
 from tests.support.fleet import Fleet
 
 OPS = "ops@example.com"

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from services.cli.operating import operating, state_dir_option
 from shared.domain.reminders import EXPIRED
-from shared.usecases.reminders import ScanResult, scan
+from shared.usecases.reminder_scan import ScanResult, scan
 
 
 @click.group("reminders")

@@ -6,7 +6,7 @@ from celery import Celery
 
 from services.worker import runtime
 from services.worker.task import task, utc_now
-from shared.usecases import reminders
+from shared.usecases import reminder_mail, reminder_scan
 from shared.usecases.context import Context
 from shared.wakeups import Task
 
@@ -16,8 +16,8 @@ def register(app: Celery) -> None:
 
     @task(app, Task.SCAN_REMINDERS)
     def scan_reminders(context: Context, _row_id: str) -> None:
-        reminders.scan(context, now=utc_now())
+        reminder_scan.scan(context, now=utc_now())
 
     @task(app, Task.MAIL)
     def send_reminder(context: Context, reminder_id: str) -> None:
-        reminders.send(context, runtime.mailer(), reminder_id, now=utc_now())
+        reminder_mail.send(context, runtime.mailer(), reminder_id, now=utc_now())

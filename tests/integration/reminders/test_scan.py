@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 
 from shared.domain.reminders import DAY, EXPIRED, Validity, due_threshold
 from shared.models import Certificate, PeriodicRun
-from shared.usecases.reminders import BATCH, NOBODY, ScanResult, scan
+from shared.usecases.reminder_scan import BATCH, NOBODY, ScanResult, scan
 from shared.wakeups import Task
 from tests.support.fleet import Fleet
 from tests.support.reminders import (

@@ -16,7 +16,8 @@ from shared.domain.reminders import DAY
 from shared.domain.rollout import DeploymentState
 from shared.models import Reminder
 from shared.usecases.mail import Mail
-from shared.usecases.reminders import DIGEST, GIVE_UP, scan, send
+from shared.usecases.reminder_mail import DIGEST, GIVE_UP, send
+from shared.usecases.reminder_scan import scan
 from shared.usecases.sweep import sweep
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, new_caller

@@ -12,7 +12,7 @@ from shared.config.regions import Region
 from shared.errors import Unreachable
 from shared.models import Event
 from shared.schemas.event_data import DATA, RESERVED
-from shared.usecases import reminders, rollout, webhooks
+from shared.usecases import reminder_scan, rollout, webhooks
 from shared.usecases.driver import Driver
 from shared.usecases.sweep import sweep
 from tests.support import pki
@@ -54,7 +54,7 @@ def everything_happens(world: World) -> None:
     work(world, hours=1)
     add_certificate(world.fleet, left=timedelta(days=5))
     add_certificate(world.fleet, left=timedelta(days=-1), fingerprint_sha256="cd" * 32)
-    reminders.scan(world.context, now=world.now)
+    reminder_scan.scan(world.context, now=world.now)
     endpoint_id, _ = world.create("https://example.com/")
     with world.transaction() as session:
         webhooks.send_test(session, world.caller, endpoint_id, now=world.now)

@@ -1,35 +1,26 @@
-"""Reminders: find what expires, write each notice into the ledger once, and send one digest a recipient."""
+"""Reminders, found: what expires, each notice written into the ledger once. ``reminder_mail`` sends them."""
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
-from sqlalchemy import ColumnElement, Row, String, case, func, literal_column, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Row, String, case, func, literal_column, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY, array, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.expression import cast
 
 from shared.domain.identifiers import new_id
 from shared.domain.reminders import EXPIRED, Band, ReminderState, bands, days_left
-from shared.domain.retries import backoff, is_retryable
-from shared.errors import CertfleetError
 from shared.events import log as events
 from shared.events.catalogue import EventType
-from shared.models import Account, Certificate, PeriodicRun, Reminder, leases
-from shared.telemetry import describe_exception
+from shared.models import Account, Certificate, PeriodicRun, Reminder
 from shared.usecases.context import Context
-from shared.usecases.mail import Mail, Mailer, Template, message_id
-from shared.usecases.reminder_digest import Digest, compose
 from shared.usecases.sweep import note_run
 from shared.wakeups import Task, WakeUp
-
-log = structlog.get_logger(__name__)
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -42,17 +33,11 @@ NOBODY: Final = ""
 BATCH: Final = 500
 """Notices a transaction: bounds memory, and how long other writers of the same certificates wait."""
 
-DIGEST: Final = 50
-"""Certificates a mail; more become a second mail. Mail programs cut HTML at about 100 kB (Gmail: 102 kB)."""
-
 LOOK_BACK: Final = timedelta(days=30)
 """How long before the last complete scan an expiry may lie and still be looked for: old history is not read again."""
 
 FIRST_WAKE: Final = timedelta(seconds=30)
 """The wake-up at the end of the scan normally starts the mail; the sweep steps in after this."""
-
-GIVE_UP: Final = timedelta(days=5)
-"""Mail that cannot be sent is given up after this (RFC 5321 §4.5.4.1: "at least 4-5 days")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,149 +249,3 @@ def _fact(row: AnyRow, band: Band, *, notified: int, now: datetime) -> events.Fa
             "notified": notified,
         },
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
-    """The ledger rows that one mail is about, by id with their fences, and what it says."""
-
-    fences: dict[str, int]
-    message_id: str
-    digest: Digest
-
-
-def send(context: Context, mailer: Mailer, reminder_id: str, *, now: datetime) -> None:
-    """Mail this notice and every other one that waits for the same recipient, if it is due. Safe to call at any time.
-
-    At least once: a worker that dies after the mail server's answer and before our commit sends the same mail again
-    when the lease runs out, of the same notices and with the same Message-ID.
-    """
-    with context.transaction() as session:
-        claim = _claim(context, session, reminder_id, now=now)
-    if claim is None:
-        return
-    try:
-        mailer.send(_mail(claim, now=now))
-    except Exception as error:  # noqa: BLE001 - whatever the mailer raises, the rows must be given back
-        _record_failure(context, claim, error, now=now)
-    else:
-        _record_sent(context, claim, now=now)
-
-
-def _claim(context: Context, session: Session, reminder_id: str, *, now: datetime) -> _Claim | None:
-    """Own the notice and its companions; those that are no longer wanted are settled here."""
-    reminder = session.get(Reminder, reminder_id)
-    if reminder is None:
-        return None
-    _one_at_a_time(session, reminder.account_id, reminder.recipient)
-    fence = leases.claim(session, Reminder, reminder_id, now=now, lease=context.settings.lease)
-    if fence is None:
-        return None
-    session.refresh(reminder)
-    fences = {reminder_id: fence} | _claim_companions(context, session, reminder, now=now)
-    rows = session.execute(select(Reminder).where(Reminder.id.in_(fences)).order_by(Reminder.id)).scalars().all()
-    wanted = _suppress_unwanted(session, rows)
-    if not wanted:
-        return None
-    identity = wanted[0].message_id or message_id(
-        "reminder", (row.id for row in wanted), sender=context.settings.mail_from
-    )
-    for row in wanted:
-        row.message_id = identity
-        row.attempt += 1
-    return _Claim(
-        fences={row.id: fences[row.id] for row in wanted},
-        message_id=identity,
-        digest=compose(context, session, wanted, now=now),
-    )
-
-
-def _one_at_a_time(session: Session, account_id: str, recipient: str) -> None:
-    """Two workers never put together a digest for the same recipient: the second finds the first one's leases."""
-    key = f"reminder-digest:{account_id}:{recipient}"
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": key})
-
-
-def _claim_companions(context: Context, session: Session, reminder: Reminder, *, now: datetime) -> dict[str, int]:
-    """The other notices of the same mail: those of its first attempt, or at the first one all that wait."""
-    statement = (
-        select(Reminder.id)
-        .where(
-            Reminder.account_id == reminder.account_id,
-            Reminder.recipient == reminder.recipient,
-            Reminder.next_wake_at.is_not(None),
-            Reminder.message_id.is_not_distinct_from(reminder.message_id),
-            Reminder.id != reminder.id,
-        )
-        .order_by(Reminder.not_after, Reminder.id)
-        .limit(DIGEST - 1)
-    )
-    claims = {
-        row_id: leases.claim(session, Reminder, row_id, now=now, lease=context.settings.lease)
-        for row_id in session.execute(statement).scalars()
-    }
-    return {row_id: fence for row_id, fence in claims.items() if fence is not None}
-
-
-def _suppress_unwanted(session: Session, rows: Sequence[Reminder]) -> list[Reminder]:
-    """Settle notices whose certificate was replaced, muted or deleted meanwhile, or that a nearer one has overtaken."""
-    certificates = {row.certificate_id for row in rows}
-    still = select(Certificate.id).where(Certificate.id.in_(certificates), *is_reminded())
-    reminded = set(session.execute(still).scalars())
-    nearest = _nearest(session, certificates, rows[0].recipient)
-    wanted = []
-    for row in rows:
-        if row.certificate_id in reminded and nearest[row.certificate_id, row.not_after] == row.threshold:
-            wanted.append(row)
-        else:
-            row.state = ReminderState.SUPPRESSED
-            leases.finished(row)
-    return wanted
-
-
-def _nearest(session: Session, certificate_ids: Collection[str], recipient: str) -> dict[tuple[str, datetime], int]:
-    statement = (
-        select(Reminder.certificate_id, Reminder.not_after, func.min(Reminder.threshold))
-        .where(Reminder.certificate_id.in_(certificate_ids), Reminder.recipient == recipient)
-        .group_by(Reminder.certificate_id, Reminder.not_after)
-    )
-    return {(certificate_id, not_after): low for certificate_id, not_after, low in session.execute(statement)}
-
-
-def _mail(claim: _Claim, *, now: datetime) -> Mail:
-    return Mail(
-        recipient=claim.digest.recipient,
-        subject=claim.digest.subject,
-        template=Template.REMINDER,
-        content=claim.digest,
-        message_id=claim.message_id,
-        at=now,
-    )
-
-
-def _record_sent(context: Context, claim: _Claim, *, now: datetime) -> None:
-    with context.transaction() as session:
-        for row in _owned(session, claim):
-            row.state = ReminderState.SENT
-            row.sent_at = now
-            row.error = None
-            leases.finished(row)
-
-
-def _record_failure(context: Context, claim: _Claim, error: Exception, *, now: datetime) -> None:
-    log.warning("reminder_not_sent", count=len(claim.fences), exception=describe_exception(error))
-    chance = random.random()  # noqa: S311 - jitter, not a secret
-    with context.transaction() as session:
-        for row in _owned(session, claim):
-            row.error = error.message if isinstance(error, CertfleetError) else "The mail could not be prepared."
-            if is_retryable(error) and now < row.created_at + GIVE_UP:
-                leases.due(row, now + backoff(row.attempt, chance=chance))
-            else:
-                row.state = ReminderState.FAILED
-                leases.finished(row)
-
-
-def _owned(session: Session, claim: _Claim) -> list[Reminder]:
-    """The claimed rows that are still ours, locked in a fixed order."""
-    rows = (leases.owned(session, Reminder, row_id, fence=fence) for row_id, fence in sorted(claim.fences.items()))
-    return [row for row in rows if row is not None]
