@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 
 class CertificateType(StrEnum):
@@ -30,9 +29,6 @@ class CertificateState(StrEnum):
     REJECTED = "rejected"
     DELETING = "deleting"
     DELETED = "deleted"
-
-
-LIVE_CERTIFICATES: Final = frozenset({CertificateState.VALIDATING, CertificateState.VALID})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

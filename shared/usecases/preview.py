@@ -13,7 +13,7 @@ from shared.domain.certificates import CertificateFacts, CertificateSource, Cert
 from shared.domain.findings import Finding, Severity, has_errors, sorted_findings
 from shared.domain.validation import duplicate_of, managed_source_is_server_only, unknown_region
 from shared.usecases.context import Context
-from shared.usecases.submission import NewCertificate
+from shared.usecases.submission import NO_CERTIFICATE_SERVICE, NewCertificate
 from shared.usecases.tokens import Caller
 from shared.usecases.validation import find_duplicate
 
@@ -64,13 +64,14 @@ def _duplicates(session: Session, caller: Caller, facts: CertificateFacts | None
 def _managed(request: NewCertificate) -> tuple[Finding, ...]:
     if request.type is CertificateType.CA:
         return (managed_source_is_server_only(),)
+    missing = NO_CERTIFICATE_SERVICE
     return (
         Finding(
-            code="managed_source_unavailable",
+            code=missing.code,
             severity=Severity.ERROR,
-            field="source",
-            message="No certificate service is connected.",
-            hint="Upload the certificate with source third_party.",
+            field=missing.field,
+            message=missing.message,
+            hint=missing.hint,
         ),
     )
 

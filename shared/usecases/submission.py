@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,13 @@ from shared.models import Certificate, Job, Purpose
 from shared.usecases import audit, jobs, secrets, webhooks
 from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
+
+NO_CERTIFICATE_SERVICE: Final = FieldError(
+    field="source",
+    code="managed_source_unavailable",
+    message="No certificate service is connected.",
+    hint="Upload the certificate with source third_party.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +51,10 @@ def submit_certificate(
     """Accept the upload; the worker validates it and deploys it to every region.
 
     Raises:
-        Rejected: a region that the operator does not offer, or a callback URL that may never be called.
+        Rejected: a certificate service that is not there, a region that the operator does not offer, or a callback
+            URL that may never be called.
     """
+    _check_source(request.source)
     check_regions(context, request.regions)
     certificate = _new_certificate(caller, request, now=now)
     session.add(certificate)
@@ -95,6 +105,12 @@ def placeholder_name(certificate_id: str) -> str:
 def upload_binding(certificate: Certificate) -> Binding:
     """Where the upload is kept until it is validated."""
     return Binding(account_id=certificate.account_id, subject_id=certificate.id, purpose=Purpose.UPLOAD)
+
+
+def _check_source(source: CertificateSource) -> None:
+    if source is CertificateSource.MANAGED:
+        error = NO_CERTIFICATE_SERVICE
+        raise Rejected(error.message, code=error.code, hint=error.hint, errors=(error,))
 
 
 def _new_certificate(caller: Caller, request: NewCertificate, *, now: datetime) -> Certificate:

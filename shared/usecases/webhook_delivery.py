@@ -32,7 +32,7 @@ LEASE_MARGIN: Final = timedelta(seconds=10)
 
 GONE_REASON: Final = "The receiver answered 410 Gone."
 
-logger = structlog.get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def _request(
     try:
         secrets = webhook_secrets.signing_secrets(session, context.vault, endpoint, now=now)
     except (NotFound, CannotOpen) as error:
-        logger.error("webhook_secret_unreadable", endpoint_id=endpoint.id, code=error.code)  # noqa: TRY400 - the operator needs the fact; a traceback adds nothing
+        log.error("webhook_secret_unreadable", endpoint_id=endpoint.id, code=error.code)  # noqa: TRY400 - the operator needs the fact; a traceback adds nothing
         return None
     body = body_of(event)
     headers = webhook_signature.headers(event.id, now, body=body, secrets=secrets)
@@ -125,7 +125,7 @@ def _request(
 def _record(context: Context, session: Session, claim: _Claim, *, answer: Answer, started: datetime) -> None:
     delivery = leases.owned(session, WebhookDelivery, claim.delivery_id, fence=claim.fence)
     if delivery is None:
-        logger.warning("webhook_result_stale", delivery_id=claim.delivery_id, fence=claim.fence)
+        log.warning("webhook_result_stale", delivery_id=claim.delivery_id, fence=claim.fence)
         return
     ended = started + answer.duration
     delivery.attempt += 1
@@ -138,7 +138,7 @@ def _record(context: Context, session: Session, claim: _Claim, *, answer: Answer
     )
     _log_attempt(session, delivery, answer, started=started)
     _settle(session, delivery, verdict, now=ended)
-    logger.info("webhook_attempted", **_log_fields(delivery, answer))
+    log.info("webhook_attempted", **_log_fields(delivery, answer))
 
 
 def _log_attempt(session: Session, delivery: WebhookDelivery, answer: Answer, *, started: datetime) -> None:

@@ -13,12 +13,11 @@ from apiflask import FileSchema
 from apiflask.types import ResponseReturnValueType
 from flask import Response
 
+from services.api.accepted import DESCRIPTION, accepted
 from services.api.calls import authorized, current_call
 from services.api.requests import new_certificate
 from services.api.resource import Resource
-from shared.domain.certificates import CertificateSource
 from shared.domain.scopes import Scope
-from shared.errors import FieldError, Rejected
 from shared.schemas.base import Nothing
 from shared.schemas.certificates import (
     AcceptedOut,
@@ -44,7 +43,7 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 @blueprint.post("/v1/certificates")
 @authorized(Scope.WRITE)
 @blueprint.takes(CertificateIn)
-@blueprint.answers(AcceptedOut, HTTPStatus.ACCEPTED, description="Accepted; the header Location names the job.")
+@blueprint.answers(AcceptedOut, HTTPStatus.ACCEPTED, description=DESCRIPTION)
 def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
     """Submit a certificate.
 
@@ -52,14 +51,8 @@ def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
     """
     call = current_call()
     request = new_certificate(json_data)
-    if request.source is CertificateSource.MANAGED:
-        raise _no_certificate_service()
     job, certificate = submit_certificate(call.context, call.session, call.caller, request, now=call.now)
-    answer = {
-        "job": browsing.job_document(call.session, job),
-        "certificate": browsing.certificate_document(call.session, certificate),
-    }
-    return answer, HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job.id}"}
+    return accepted(call, job, certificate=browsing.certificate_document(call.session, certificate))
 
 
 @blueprint.get("/v1/certificates")
@@ -98,16 +91,12 @@ def edit(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueT
 @blueprint.delete("/v1/certificates/<certificate_id>")
 @authorized(Scope.WRITE)
 @blueprint.takes(Nothing)
-@blueprint.answers(JobAcceptedOut, HTTPStatus.ACCEPTED, description="Accepted; the header Location names the job.")
+@blueprint.answers(JobAcceptedOut, HTTPStatus.ACCEPTED, description=DESCRIPTION)
 def remove(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
     """Remove a certificate from every region and destroy its key."""
     call = current_call()
     job = remove_certificate(call.session, call.caller, certificate_id, now=call.now)
-    return (
-        {"job": browsing.job_document(call.session, job)},
-        HTTPStatus.ACCEPTED,
-        {"Location": f"/v1/jobs/{job.id}"},
-    )
+    return accepted(call, job)
 
 
 @blueprint.get("/v1/certificates/<certificate_id>/download")
@@ -154,13 +143,3 @@ def _disposition(name: str) -> str:
     """RFC 6266: an ASCII name for all, and the real one for those who read RFC 8187."""
     full = quote(name.replace("/", "_").replace("\\", "_").encode("utf-8", "replace"), safe="")
     return f"attachment; filename=\"{safe_name(name)}.zip\"; filename*=UTF-8''{full}.zip"
-
-
-def _no_certificate_service() -> Rejected:
-    error = FieldError(
-        field="source",
-        code="managed_source_unavailable",
-        message="No certificate service is connected.",
-        hint="Upload the certificate with source third_party.",
-    )
-    return Rejected(error.message, code=error.code, hint=error.hint, errors=(error,))
