@@ -46,6 +46,9 @@ _OLD_SIGNATURES: Final = {
 }
 """Signature algorithms whose hash matters to us even where the library does not know them (RFC 3279 §2.2)."""
 
+_UNVERIFIABLE: Final = frozenset({"md2", "md4"})
+"""Neither the library nor OpenSSL without its legacy provider has these hashes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
@@ -174,7 +177,8 @@ def is_signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the issuer's key made the child's signature; a signature that cannot be verified was not.
 
     SHA-1 and MD5, which the library no longer verifies in certificates, are verified here: they have findings of their
-    own, and a wrong intermediate of the right name must not hide behind them.
+    own, and a wrong intermediate of the right name must not hide behind them. MD2 and MD4, which nothing verifies any
+    more, are errors wherever they would be sent; here the name decides, so that this stays the only error.
     """
     try:
         with library_call():
@@ -187,8 +191,9 @@ def is_signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _is_signed_the_old_way_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if child.signature_algorithm_oid.dotted_string not in _OLD_SIGNATURES:
-        return False
+    used = _OLD_SIGNATURES.get(child.signature_algorithm_oid.dotted_string)
+    if used is None or used in _UNVERIFIABLE:
+        return used is not None and child.issuer == issuer.subject
     try:
         with library_call():
             _verify_the_old_way(child, issuer)

@@ -137,8 +137,11 @@ class _Path:
         return above, []
 
     def unrelated(self) -> list[Finding]:
-        """What was not needed: another path to the same authority is left out, anything else breaks the chain."""
-        known = {(one.subject, one.spki) for one in self.links}
+        """What was not needed: another path to the same authority is left out, anything else breaks the chain.
+
+        A second certificate for the server's own name and key is no other path: choosing one of the two is a guess.
+        """
+        known = {(one.subject, one.spki) for one in self.links[1:]}
         twins = [one for one in self.rest if (one.subject, one.spki) in known and one.spki is not None]
         strangers = [one for one in self.rest if one not in twins]
         found = [] if not twins else [_twin(twins[0])]

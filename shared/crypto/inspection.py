@@ -21,7 +21,7 @@ from shared.domain.key_policy import KeyPolicies, key_policy_findings, region_fi
 from shared.domain.validation import authority_findings, server_findings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
 __all__ = ["Inspection", "Upload", "inspect", "region_findings"]
@@ -88,29 +88,39 @@ def _inspect_server(upload: Upload, *, now: datetime, key_policies: KeyPolicies)
     contents = read_field(upload.certificate, field=CERTIFICATE)
     key_text = upload.private_key if upload.private_key and upload.private_key.strip() else None
     key_contents = read_field(key_text, field=PRIVATE_KEY) if key_text is not None else None
-    found = _places(contents, key_contents)
-    key, about_key = _key(key_contents, key_policies)
+    allowed = frozenset().union(*key_policies.values())
+    key, found = _key(key_contents, allowed)
+    found += _places(contents, key_contents)
+    found += _keys_beside(contents, key_contents, key=key, allowed=allowed)
     presented, about_certificates = _certificates(contents)
-    found += about_key + about_certificates
+    found += about_certificates
     if not presented:
         return _inspection(found, None, ())
     leaf = find_leaf(presented, spki=key.spki if key else None)
     chain = build_chain(presented, leaf=leaf, now=now)
     sent = [leaf, *chain.intermediates]
     facts = tuple(one.facts for one in sent)
-    if _is_whole(about_certificates):
-        found += [*chain.findings, *_mismatch(key, leaf, presented)]
-    if _is_whole(about_certificates) or (key is not None and key.spki == leaf.spki):
+    is_whole = _is_whole(about_certificates)
+    policed = facts[:1] if is_whole or _is_surely_leaf(leaf, key) else ()
+    if is_whole:
+        found += chain.findings
+    if policed:
+        found += _mismatch(key, leaf, presented)
         found += server_findings(leaf.presented, [one.presented for one in chain.intermediates], now=now)
-    found += key_policy_findings(facts[:1], key_policies=key_policies)
+        found += key_policy_findings(policed, key_policies=key_policies)
     found += _samples([leaf])
     material = None if has_errors(found) or key is None else _material(CertificateType.SERVER, sent, key=key)
-    return _inspection(found, material, facts, policed=facts[:1])
+    return _inspection(found, material, facts, policed=policed)
 
 
 def _is_whole(about_certificates: Iterable[Finding]) -> bool:
-    """Whether every block could be read: otherwise the missing one may be the leaf, and rules would judge another."""
+    """Whether every block could be read: otherwise the missing one may be the leaf, or what links the chain."""
     return not any(one.code in {Code.PEM_DAMAGED, Code.PEM_REQUIRED} for one in about_certificates)
+
+
+def _is_surely_leaf(leaf: Certificate, key: PrivateKey | None) -> bool:
+    """Whether rules may judge it although another block could not be read: it is the key's, or issues nothing."""
+    return (key is not None and key.spki == leaf.spki) or not leaf.facts.is_ca
 
 
 def _inspection(
@@ -157,7 +167,6 @@ def _places(contents: Contents, key_contents: Contents | None) -> list[Finding]:
     return [
         *_not_a_certificate(contents, is_swapped=is_swapped),
         *_not_a_key(key_contents, is_swapped=is_swapped),
-        *_keys_beside(contents, key_contents),
     ]
 
 
@@ -189,37 +198,43 @@ def _not_a_key(key_contents: Contents, *, is_swapped: bool) -> list[Finding]:
     return [finding(Code.PEM_REQUIRED, PRIVATE_KEY, message=message, hint=hint, line=line)]
 
 
-def _keys_beside(contents: Contents, key_contents: Contents) -> list[Finding]:
+def _keys_beside(
+    contents: Contents, key_contents: Contents | None, *, key: PrivateKey | None, allowed: frozenset[str]
+) -> list[Finding]:
     """Keys in the certificate field although the key's own field holds one."""
-    if not contents.keys or not contents.certificates:
+    if key_contents is None or not contents.keys or not contents.certificates:
         return []
     line = contents.keys[0].line
-    if {block.der for block in contents.keys} == {block.der for block in key_contents.keys}:
+    distinct = {block.der: block for block in contents.keys}
+    is_same = set(distinct) == {block.der for block in key_contents.keys}
+    if is_same or (key is not None and _are_copies(list(distinct.values()), key, allowed=allowed)):
         message = "The copy of the private key in the certificate field was left out."
         return [finding(Code.EXTRA_BLOCKS_REMOVED, CERTIFICATE, message=message, line=line)]
     message = "The certificate field contains another private key than the private_key field."
     return [finding(Code.SEVERAL_PRIVATE_KEYS, CERTIFICATE, message=message, line=line)]
 
 
-def _key(contents: Contents | None, key_policies: KeyPolicies) -> tuple[PrivateKey | None, list[Finding]]:
+def _are_copies(blocks: Sequence[Block], key: PrivateKey, *, allowed: frozenset[str]) -> bool:
+    """Whether the blocks are the same key in another encoding. Only one is looked into: checking a key is slow."""
+    if len(blocks) > 1:
+        return False
+    other = load_private_key(blocks[0], allowed=allowed)
+    return isinstance(other, PrivateKey) and other.spki == key.spki
+
+
+def _key(contents: Contents | None, allowed: frozenset[str]) -> tuple[PrivateKey | None, list[Finding]]:
     if contents is None:
         return None, []
     found = list(contents.findings)
-    distinct = list({block.der: block for block in reversed(contents.keys)}.values())[::-1]
-    if len(distinct) > 1:
-        message = f"There are {len(distinct)} different private keys."
-        found.append(finding(Code.SEVERAL_PRIVATE_KEYS, PRIVATE_KEY, message=message, line=distinct[1].line))
-        return None, found
-    if not distinct:
-        return None, found
     if len(contents.keys) > 1:
-        line = contents.keys[1].line
-        message = "The private key was there more than once; one was kept."
-        found.append(finding(Code.EXTRA_BLOCKS_REMOVED, PRIVATE_KEY, message=message, line=line))
-    key = load_private_key(distinct[0], allowed=frozenset().union(*key_policies.values()))
+        message = f"There are {len(contents.keys)} private keys."
+        found.append(finding(Code.SEVERAL_PRIVATE_KEYS, PRIVATE_KEY, message=message, line=contents.keys[1].line))
+    if len({block.der for block in contents.keys}) != 1:
+        return None, found
+    key = load_private_key(contents.keys[0], allowed=allowed)
     if isinstance(key, Finding):
         return None, [*found, key]
-    return key, found + _reencoded(key, distinct[0])
+    return key, found + _reencoded(key, contents.keys[0])
 
 
 def _reencoded(key: PrivateKey, block: Block) -> list[Finding]:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
 from shared.crypto import der as asn1
+from shared.crypto.formats import Format, of_der
 from shared.crypto.pem import Block, encode
 from shared.crypto.seams import Unreadable, UnsupportedContent, library_call
 from shared.domain.findings import Code, Finding, finding
@@ -84,7 +85,17 @@ def load_private_key(block: Block, *, allowed: Iterable[str] = ()) -> PrivateKey
         _check_before_loading(block.der, limit)
         return _private_key(block, _loaded(block.der))
     except _Refused as refused:
-        return finding(refused.code, FIELD, message=refused.message, line=block.line)
+        return _labelled_wrongly(block) or finding(refused.code, FIELD, message=refused.message, line=block.line)
+
+
+def _labelled_wrongly(block: Block) -> Finding | None:
+    """What a block that is no readable key is instead, if that can be told."""
+    found = of_der(block.der)
+    if found in {Format.PRIVATE_KEY, Format.BINARY}:
+        return None
+    message = f"The block is labelled {block.label} but holds {found.phrase}."
+    code = Code.PRIVATE_KEY_ENCRYPTED if found is Format.ENCRYPTED_KEY else Code.PEM_REQUIRED
+    return finding(code, FIELD, message=message, hint=found.remedy, line=block.line)
 
 
 def spki_of(key: PublicKeyTypes) -> bytes:

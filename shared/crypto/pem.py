@@ -152,6 +152,8 @@ class _Scanner:
         position = 0
         for marker in _MARKER.finditer(content):
             self._between(number, content[position : marker.start()], beside_marker=True)
+            if position and marker[1] == "BEGIN":
+                self._repaired(Code.LINES_REWRAPPED, number, "A block began on the line on which another one ended.")
             self._marker(number, marker[1], marker[2])
             position = marker.end()
         self._between(number, content[position:], beside_marker=position > 0)

@@ -156,7 +156,7 @@ _ENTRIES: Final = (
     ),
     _error(
         Code.SEVERAL_PRIVATE_KEYS,
-        "More than one private key was sent, and choosing one would be a guess.",
+        "More than one private key was sent, or one of them twice; choosing would be a guess.",
         "Keep only the key of the server certificate.",
     ),
     _error(
@@ -185,7 +185,7 @@ _ENTRIES: Final = (
         code=Code.WEAK_SIGNATURE,
         severities=(Severity.WARNING, Severity.ERROR),
         meaning="The certificate is signed with SHA-1 (warning) or with MD5, MD4 or MD2 (error), which can be forged. "
-        "The signature of a self-signed CA certificate on itself does not count: nobody relies on it.",
+        "A root that is left out of a chain does not count; a self-signed certificate that is kept does.",
         remedy="Ask the certificate authority to issue it again with SHA-256.",
     ),
     _error(
@@ -223,8 +223,8 @@ _ENTRIES: Final = (
     ),
     _warning(
         Code.EXPIRES_SOON,
-        "Less than 30 days, or less than a third of the lifetime if that is shorter, remain (the point at which ACME "
-        "clients renew by default).",
+        "Less than 30 days remain (the point at which certbot renews by default) for the certificate or for an "
+        "intermediate that would be sent with it.",
         "Renew the certificate now.",
     ),
     _error(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.domain.certificates import CertificateFacts, CertificateType
 
 EXPIRES_SOON: Final = timedelta(days=30)
-"""certbot's default ``renew_before_expiry``; below 90 days of lifetime it is a third of that, as ACME clients do."""
+"""certbot's default ``renew_before_expiry``. Short-lived certificates get no discount: they do expire soon."""
 
 MINIMUM_RSA_BITS: Final = 2048
 """NIST SP 800-131A Rev. 2, table 2; CA/Browser Forum Baseline Requirements §6.1.5."""
@@ -49,14 +49,16 @@ def server_findings(leaf: Presented, intermediates: Sequence[Presented], *, now:
         *_weak_signature(leaf),
     ]
     for one in intermediates:
-        found += _validity(one, Code.EXPIRED_INTERMEDIATE, what=f"The intermediate {_name(one)}", now=now)
+        what = f"The intermediate {_name(one)}"
+        found += _validity(one, Code.EXPIRED_INTERMEDIATE, what=what, now=now)
+        found += _expires_soon(one, what=what, now=now)
         found += _weak_key(one)
         found += _weak_signature(one)
     return found
 
 
 def authority_findings(authorities: Iterable[Presented], *, now: datetime) -> list[Finding]:
-    """What is wrong with each CA certificate of a bundle. A self-signed one's own signature is not judged."""
+    """What is wrong with each CA certificate of a bundle."""
     found: list[Finding] = []
     for one in authorities:
         what = f"The CA certificate {_name(one)}"
@@ -64,7 +66,7 @@ def authority_findings(authorities: Iterable[Presented], *, now: datetime) -> li
         found += _validity(one, Code.EXPIRED, what=what, now=now)
         found += _expires_soon(one, what=what, now=now)
         found += _weak_key(one)
-        found += [] if one.facts.is_self_signed else _weak_signature(one)
+        found += _weak_signature(one)
     return found
 
 
@@ -131,9 +133,7 @@ def _validity(one: Presented, expired: Code, *, what: str, now: datetime) -> lis
 
 
 def _expires_soon(one: Presented, *, what: str, now: datetime) -> list[Finding]:
-    remaining = one.facts.not_after - now
-    lifetime = one.facts.not_after - one.facts.not_before
-    if not timedelta(0) <= remaining < min(EXPIRES_SOON, lifetime / 3):
+    if not timedelta(0) <= one.facts.not_after - now < EXPIRES_SOON:
         return []
     message = f"{what} is valid only until {_date(one.facts.not_after)}."
     return [finding(Code.EXPIRES_SOON, "certificate", message=message, line=one.line)]

@@ -208,8 +208,26 @@ def intermediate(name: str = "Test Issuing CA", **overrides: object) -> Issued:
     return pki.authority(name, issuer=pki.authority(), **overrides)  # type: ignore[arg-type] # any override at all
 
 
-def short_lived(*, remaining: timedelta) -> Upload:
-    return of(under_root(not_before=NOW + remaining - 9 * DAY, not_after=NOW + remaining))
+def short_lived() -> Upload:
+    return of(under_root(not_before=NOW - DAY, not_after=NOW + 5 * DAY))
+
+
+def with_md5_root() -> Upload:
+    root = pki.authority(signature="md5")
+    issued = under(pki.authority("Test Issuing CA", issuer=root))
+    return pair(issued.chain_pem + root.pem, issued.key_pem)
+
+
+def renewed() -> Upload:
+    """The old and the new certificate of one server, for the same key, in one file."""
+    issued = usual()
+    return pair(issued.chain_pem + pki.server_with_chain("www.example.test", serial=77).pem, issued.key_pem)
+
+
+def cut_intermediate(leaf: Issued, key: str) -> Upload:
+    """A chain whose second certificate cannot be read."""
+    above = pki.to_pem(*leaf.above)
+    return pair(leaf.pem + above[: len(above) // 2] + "\n-----END CERTIFICATE-----\n", key)
 
 
 def under_root(**overrides: object) -> Issued:
@@ -318,7 +336,6 @@ GOOD = (
     case("two CA certificates", lambda: bundle(pki.authority().pem, pki.authority("Another CA").pem)),
     case("an intermediate CA alone", lambda: bundle(intermediate().pem)),
     case("a CA with an empty key field", lambda: bundle(pki.authority().pem, key=" \n")),
-    case("a CA whose own signature is MD5", lambda: bundle(pki.authority(signature="md5").pem)),
 )
 
 REPAIRED = (
@@ -348,7 +365,7 @@ REPAIRED = (
         "lines_rewrapped",
         "whitespace_removed",
     ),
-    case("no line break between blocks", text(lambda t: t.replace("-----\n-----", "----------"))),
+    case("no line break between blocks", text(lambda t: t.replace("-----\n-----", "----------")), lines_rewrapped=20),
     case("backslash n", text(lambda t: t.replace("\n", "\\n")), escaped_newlines_decoded=1),
     case("backslash r backslash n", key_text(lambda t: t.replace("\n", "\\r\\n")), "escaped_newlines_decoded"),
     case("X509 label", text(lambda t: t.replace(" CERT", " X509 CERT")), label_normalized=1),
@@ -358,7 +375,6 @@ REPAIRED = (
     everywhere(case("EC parameters", ec_key_with_parameters, ec_parameters_removed=1, private_key_reencoded=4)),
     case("the same key in both fields", lambda: pair(usual().chain_pem + usual().key_pem), "extra_blocks_removed"),
     case("certificates in the key field", key_text(lambda t: t + usual().chain_pem), "extra_blocks_removed"),
-    case("the key twice", key_text(lambda t: t * 2), "extra_blocks_removed"),
     case("reversed chain", lambda: pair(pki.to_pem(*usual().above) + usual().pem), chain_out_of_order=1),
     case("chain twice", text(lambda t: t * 2), "duplicate_certificate"),
     case("root included", lambda: pair(usual().chain_pem + pki.authority().pem), "root_included"),
@@ -522,11 +538,35 @@ KEYS = (
         only_key(lambda: pki.key_pem(usual().key, locked_with="pw")),
         "private_key_encrypted",
     ),
+    case("the key twice", key_text(lambda t: t * 2), several_private_keys=28),
     case("two keys", key_text(lambda t: t + pki.key_pem(pki.private_key("rsa-2048", 1))), "several_private_keys"),
+    case(
+        "the key among the certificates in another encoding",
+        lambda: pair(usual().chain_pem + pki.key_pem(usual().key, style="pkcs8")),
+        extra_blocks_removed=40,
+    ),
     case(
         "another key among the certificates",
         lambda: pair(usual().chain_pem + pki.key_pem(pki.private_key("rsa-2048", 1))),
         "several_private_keys",
+    ),
+    case("a certificate labelled as a key", only_key(lambda: labelled("PRIVATE KEY", der_of(usual()))), pem_required=1),
+    case(
+        "an encrypted key labelled as a plain one",
+        only_key(
+            lambda: pki.key_pem(usual().key, style="pkcs8", locked_with="x").replace("ENCRYPTED PRIVATE", "PRIVATE")
+        ),
+        private_key_encrypted=1,
+    ),
+    case(
+        "all that is wrong beside an unreadable intermediate",
+        lambda: cut_intermediate(
+            under_root(key="rsa-1024", not_after=NOW - SECOND), pki.key_pem(pki.private_key("rsa-2048", 1))
+        ),
+        "key_mismatch",
+        "expired",
+        "weak_key",
+        "pem_damaged",
     ),
     case("key of another pair", only_key(lambda: pki.key_pem(pki.private_key("rsa-2048", 1))), "key_mismatch"),
     case("key of another type", only_key(lambda: pki.key_pem(pki.private_key("ec-p256"))), "key_mismatch"),
@@ -591,12 +631,11 @@ CERTIFICATES = (
     case("SHA-1 leaf", lambda: of(under_root(signature="sha1")), weak_signature=1),
     case("SHA-1 self-signed leaf", lambda: of(self_signed(signature="sha1")), "weak_signature"),
     case("MD5 leaf", lambda: of(under_root(signature="md5")), "weak_signature"),
-    case(
-        "MD2 leaf, whose signature nobody can verify",
-        lambda: of(under_root(signature="md2")),
-        "weak_signature",
-        "chain_broken",
-    ),
+    case("MD2 leaf, whose signature nobody can verify", lambda: of(under_root(signature="md2")), "weak_signature"),
+    case("MD2 self-signed leaf", lambda: of(self_signed(signature="md2")), "weak_signature"),
+    case("SHA-1 root in a bundle", lambda: bundle(pki.authority(signature="sha1").pem), "weak_signature"),
+    case("MD5 root in a bundle", lambda: bundle(pki.authority(signature="md5").pem), "weak_signature"),
+    case("MD5 root beside its chain", with_md5_root, "root_included"),
     case("SHA-1 intermediate", lambda: of(under(intermediate(signature="sha1"))), "weak_signature"),
     case("MD5 intermediate CA in a bundle", lambda: bundle(intermediate(signature="md5").pem), "weak_signature"),
     case("leaf in a CA bundle", lambda: bundle(pki.authority().pem, self_signed().pem), "not_a_ca"),
@@ -627,13 +666,18 @@ DATES = (
     case(
         "one second less than 30 days to go", lambda: of(under_root(not_after=NOW + 30 * DAY - SECOND)), "expires_soon"
     ),
-    case("a third of a short life to go", lambda: short_lived(remaining=3 * DAY)),
-    case("less than a third of a short life to go", lambda: short_lived(remaining=3 * DAY - SECOND), "expires_soon"),
+    case("a short life that has just begun", short_lived, "expires_soon"),
+    case(
+        "soon over before it begins",
+        lambda: of(under_root(not_before=NOW + DAY, not_after=NOW + 9 * DAY)),
+        "not_yet_valid",
+        "expires_soon",
+    ),
     case("expired CA", lambda: bundle(pki.authority(not_after=NOW - SECOND).pem), "expired"),
     case("CA that expires soon", lambda: bundle(pki.authority(not_after=NOW + DAY).pem), "expires_soon"),
     case("future CA", lambda: bundle(pki.authority(not_before=NOW + DAY).pem), "not_yet_valid"),
     case("expired intermediate", lambda: of(under(intermediate(not_after=NOW - SECOND))), "expired_intermediate"),
-    case("intermediate at its last second", lambda: of(under(intermediate(not_after=NOW)))),
+    case("intermediate at its last second", lambda: of(under(intermediate(not_after=NOW))), expires_soon=21),
     case("future intermediate", lambda: of(under(intermediate(not_before=NOW + SECOND))), "not_yet_valid"),
 )
 
@@ -646,6 +690,7 @@ CHAINS = (
     case("self-issued by an earlier key", self_issued, chain_incomplete=1),
     case("wrong intermediate of the right name", wrong_twin, "chain_broken"),
     case("wrong intermediate of the right name and another key type", wrong_twin_of_other_type, "chain_broken"),
+    case("two certificates of one server", renewed, chain_broken=40),
     case("stranger in the chain", text(lambda t: t + pki.authority("Stranger").pem), "chain_broken"),
     case(
         "root without the intermediate",
