@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 
 FIELDS: Final = frozenset(
     {
-        "event", "level", "timestamp", "logger", "exception",
-        "account_id", "certificate_id", "job_id", "deployment_id", "region", "delivery_id", "endpoint_id", "event_id",
-        "reminder_id", "token_id", "request_id", "task", "task_id", "queue", "driver", "state", "kind", "code", "error",
-        "attempt", "fence", "count", "status", "method", "route", "duration_ms", "recipients", "next_attempt_at",
-        "path", "port", "reason", "remote_id", "findings",
+        "event", "level", "timestamp", "exception",
+        "account_id", "token_id", "request_id", "job_id", "deployment_id", "region", "delivery_id", "endpoint_id",
+        "event_id", "task", "state", "code", "error", "attempt", "fence", "count", "status", "method", "route",
+        "duration_ms",
     }
 )  # fmt: skip
 """What a log line may carry. Anything else is dropped and its name reported, so that a slip cannot leak a secret."""
@@ -33,10 +33,21 @@ def configure_logging(level: str = "INFO") -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_name: _Lines(sys.stderr),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+class _Lines(structlog.PrintLogger):
+    """Lines that nobody can take (a closed pipe, a full disk) are lost: what was done is not undone for a log line."""
+
+    def msg(self, message: str) -> None:
+        """Write the line."""
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = error = critical = exception = msg
 
 
 def _exception_without_values(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -57,7 +68,8 @@ def describe_exception(error: BaseException) -> str:
         code = traceback.tb_frame.f_code
         frames.append(f"{code.co_filename.rsplit('/', 3)[-1]}:{traceback.tb_lineno} in {code.co_name}")
         traceback = traceback.tb_next
-    return f"{type(error).__module__}.{type(error).__qualname__} at " + " < ".join(reversed(frames[-8:]))
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    return f"{kind} at {' < '.join(reversed(frames[-8:]))}" if frames else kind
 
 
 def _only_allowed_fields(_logger: object, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
