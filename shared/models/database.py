@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
+import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, create_engine, make_url
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from sqlalchemy import URL, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from shared.errors import Misconfigured
+
+T = TypeVar("T")
 
 _BESIDE_THE_SOURCE: Final = Path(__file__).resolve().parents[2] / "deploy" / "migrations"
 _INSIDE_THE_WHEEL: Final = Path(__file__).resolve().parent / "migrations"
@@ -21,12 +27,14 @@ _SPELLINGS: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _BAD_URL: Final = "DATABASE_URL: takes postgresql://user:password@host/name."
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
+PATIENCE: Final = timedelta(seconds=STATEMENT_SECONDS + 5)
+"""How long an answer is waited for: longer than the server lets a statement run, unless the server itself hangs."""
 
 
 class Database:
     """Sessions on one PostgreSQL. Thread-safe; a session is not."""
 
-    def __init__(self, url: str, *, pool: int = 20) -> None:
+    def __init__(self, url: str, *, pool: int = 20, patience: timedelta = PATIENCE) -> None:
         self._engine = create_engine(
             driver_url(url),
             pool_size=pool,
@@ -39,6 +47,7 @@ class Database:
                 "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
             },
         )
+        event.listen(self._engine, "do_connect", _connector(patience))
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -50,6 +59,30 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+class _Bounded(psycopg.Connection[Any]):
+    """Gives a server up that is frozen or cut off: no timeout of the server's own ends that wait."""
+
+    patience = PATIENCE
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """As psycopg's; a connection that has an answer outstanding when the time is up is closed."""
+        try:
+            return super().wait(gen, interval, self.patience.total_seconds() if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
+
+
+def _connector(patience: timedelta) -> Any:
+    def connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> _Bounded:
+        connection = _Bounded.connect(*arguments, **options)
+        connection.patience = patience
+        return connection
+
+    return connect
 
 
 def driver_url(url: str) -> URL:
