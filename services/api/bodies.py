@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from flask import Request
@@ -27,6 +28,12 @@ class Malformed(CertfleetError):
     """The body is not a JSON object."""
 
     code = "invalid_json"
+
+
+def receive(request: Request) -> None:
+    """Wait for the body, however slowly it comes, before anything is held for the request. Faults are ``check``'s."""
+    with suppress(RequestEntityTooLarge):
+        request.get_data(cache=True)
 
 
 def check(request: Request) -> None:

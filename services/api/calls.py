@@ -70,6 +70,7 @@ def authorized(
     def decorate(view: Callable[P, ResponseReturnValueType]) -> Callable[P, ResponseReturnValueType]:
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> ResponseReturnValueType:
+            bodies.receive(request)
             context, now = current_context(), current_time()
             with context.transaction() as session:
                 caller = identify(session, scope, now=now)
