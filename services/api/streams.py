@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from threading import BoundedSemaphore
 from typing import Final, cast
 
-from flask import Response, current_app
+from flask import Response, after_this_request, current_app
 
 from shared.errors import Transient
 from shared.events.log import payload
@@ -51,9 +52,17 @@ def open_stream(context: Context, caller: Caller, filters: EventFilters) -> Resp
         )
     response = Response(_frames(context, caller, filters, streams=streams), mimetype=MIMETYPE)
     response.call_on_close(streams.free.release)
+    after_this_request(partial(_close_unless_sent, response))
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"  # tells Nginx to pass frames on at once
     return response
+
+
+def _close_unless_sent(stream: Response, sent: Response) -> Response:
+    """A commit that fails after the view answers with a problem instead: nobody else would give the place back."""
+    if sent is not stream:
+        stream.close()
+    return sent
 
 
 def _frames(context: Context, caller: Caller, filters: EventFilters, *, streams: Streams) -> Iterator[str]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import islice
 from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
 
 from services.api.streams import Streams
 from tests.support.api import QUICK, Api, answer, build_api, codes
@@ -138,6 +140,22 @@ def test_streams_are_bounded_and_a_closed_one_makes_room(api: Api) -> None:
     assert narrow.client.send("HEAD", "/v1/events", headers=STREAM).status_code == 200
     with narrow.client.get("/v1/events", headers=STREAM, buffered=False) as after_head:
         assert after_head.status_code == 200
+
+
+def test_a_stream_that_fails_at_the_commit_makes_room(api: Api) -> None:
+    one = build_api(api.fleet, streams=replace(QUICK, free=BoundedSemaphore(1)))
+    event.listen(Session, "before_commit", lose_the_server)
+    try:
+        assert one.client.get("/v1/events", headers=STREAM).status_code == 503
+    finally:
+        event.remove(Session, "before_commit", lose_the_server)
+
+    with one.client.get("/v1/events", headers=STREAM) as response:
+        assert response.status_code == 200
+
+
+def lose_the_server(session: Session) -> None:
+    session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
 
 def test_an_open_stream_holds_no_transaction(api: Api) -> None:
