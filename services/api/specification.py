@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from http import HTTPStatus
 from typing import Any, Final
 
 from apiflask import APIFlask
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from marshmallow import Schema
+from marshmallow import Schema, class_registry
 
 from services.api.errors import PROBLEM
 from shared.domain.scopes import Scope
 from shared.events.catalogue import MEANING
 from shared.schemas.errors import ProblemOut
+from shared.schemas.event_data import RESERVED
 from shared.schemas.events import EventOut
 
 Document = dict[str, Any]
@@ -62,6 +64,17 @@ _KEY_PARAMETER: Final = {
 }
 
 
+_IN_PATHS: Final = {
+    "certificate_id": "Certificate id.",
+    "delivery_id": "Delivery id.",
+    "job_id": "Job id.",
+    "kind": "`certificate`, `private_key` or `ca`.",
+    "region": "Region id.",
+    "webhook_id": "Endpoint id.",
+}
+"""What stands for what in an address."""
+
+
 class Application(APIFlask):
     """APIFlask, which registers a schema twice, under two names, if another one holds it before a route answers it."""
 
@@ -103,6 +116,8 @@ def _completed(document: dict[str, Any] | str) -> dict[str, Any] | str:
     if isinstance(document, str):
         return document
     document["components"]["schemas"] |= _extra_schemas()
+    for name, schema in document["components"]["schemas"].items():
+        schema["description"] = inspect.getdoc(class_registry.get_class(name, all=False))
     document["tags"] = [{"name": name} for name in dict.fromkeys(tag["name"] for tag in document["tags"])]
     document["security"] = [{"bearer": []}]
     for path, operations in document["paths"].items():
@@ -122,6 +137,8 @@ def _extra_schemas() -> dict[str, Any]:
 
 
 def _complete(operation: Document, method: str, path: str, *, schemas: Document) -> None:
+    for parameter in operation.get("parameters", ()):
+        _complete_parameter(parameter)
     scope = scope_of(method, path)
     if scope is None:
         operation["security"] = []
@@ -130,9 +147,21 @@ def _complete(operation: Document, method: str, path: str, *, schemas: Document)
     _complete_body(operation, schemas)
     if method == "post":
         operation.setdefault("parameters", []).append(_KEY_PARAMETER)
-    for status in _statuses(operation, method, path):
+    for status in sorted(_statuses(operation, method, path)):
         content = {PROBLEM: {"schema": {"$ref": "#/components/schemas/ProblemOut"}}}
         operation["responses"][str(status.value)] = {"description": _PROBLEMS[status], "content": content}
+
+
+def _complete_parameter(parameter: Document) -> None:
+    """A URL cannot say null: a parameter that may be left out is left out."""
+    if parameter["in"] == "path":
+        parameter["description"] = _IN_PATHS[parameter["name"]]
+    schema = parameter["schema"]
+    schema.pop("nullable", None)
+    if schema.get("default", ...) is None:
+        del schema["default"]
+    if "enum" in schema:
+        schema["enum"] = [value for value in schema["enum"] if value is not None]
 
 
 def _complete_body(operation: Document, schemas: Document) -> None:
@@ -168,7 +197,7 @@ def _webhook(event_type: str, meaning: str) -> Document:
     }
     return {
         "post": {
-            "summary": meaning,
+            "summary": f"{meaning} Reserved: not sent by this version." if event_type in RESERVED else meaning,
             "operationId": "webhook_" + event_type.replace(".", "_"),
             "security": [],
             "parameters": [{"name": name, "description": text, **header} for name, text in _SIGNATURE.items()],

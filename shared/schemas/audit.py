@@ -15,7 +15,7 @@ class AuditEntryOut(Answer):
     actor = text("The id of the token that did it.")
     action = text("noun.verb_past, such as certificate.submitted.")
     target = text("The id of what it was done to.")
-    details = fields.Dict()
+    details = fields.Dict(metadata={"description": "What else is known of it, by action."})
 
 
 class AuditPage(Answer):

@@ -61,6 +61,9 @@ class Instant(fields.Field[Any]):
     Stored documents hold instants as ISO strings; these are written the same way.
     """
 
+    def __init__(self, *, metadata: Mapping[str, Any] | None = None, **options: Any) -> None:
+        super().__init__(metadata={"type": "string", "format": "date-time", **(metadata or {})}, **options)
+
     def _serialize(self, value: datetime | str | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:  # noqa: ARG002 - marshmallow's signature
         if value is None:
             return None

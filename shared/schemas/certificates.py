@@ -228,20 +228,30 @@ class RegionsIn(Body):
 class CertificateQuery(PageQuery):
     """Filters of the list of certificates."""
 
-    type = fields.String(load_default=None, validate=OneOf([kind.value for kind in CertificateType]))
-    region = fields.String(load_default=None, validate=Length(1, 64))
+    type = fields.String(
+        load_default=None,
+        validate=OneOf([kind.value for kind in CertificateType]),
+        metadata={"description": "Only certificates of this type."},
+    )
+    region = fields.String(
+        load_default=None,
+        validate=Length(1, 64),
+        metadata={"description": "Only what this region has, or should have."},
+    )
     state = fields.String(
         load_default=None,
         validate=OneOf(STATES),
         metadata={"description": "A state of the certificate, or of any of its deployments."},
     )
-    expires_before = Instant(load_default=None)
+    expires_before = Instant(load_default=None, metadata={"description": "Only what expires before: a time or a date."})
     q = fields.String(
         load_default=None,
         validate=Length(1, 200),
         metadata={"description": "Part of the name, the common name or any name it is valid for."},
     )
-    sort = fields.String(load_default="-created", validate=OneOf(SORTS))
+    sort = fields.String(
+        load_default="-created", validate=OneOf(SORTS), metadata={"description": "By what; - is downwards."}
+    )
 
 
 class ServedOut(Answer):
@@ -281,8 +291,10 @@ class ChainOut(Answer):
     signature_hash = optional_text("Hash of the issuer's signature.")
     fingerprint_sha1 = text("Lower-case hex of the DER.")
     fingerprint_sha256 = text("Lower-case hex of the DER.")
-    is_ca = fields.Boolean(allow_none=True)
-    is_self_signed = fields.Boolean()
+    is_ca = fields.Boolean(
+        allow_none=True, metadata={"description": "basicConstraints cA; null without that extension."}
+    )
+    is_self_signed = fields.Boolean(metadata={"description": "Whether it verifies with its own key."})
 
 
 class CertificateOut(Answer):
@@ -305,9 +317,11 @@ class CertificateOut(Answer):
     fingerprint_sha256 = optional_text("Lower-case hex of the DER.")
     chain = fields.List(fields.Nested(ChainOut))
     findings = fields.List(fields.Nested(FindingOut))
-    contacts = fields.List(fields.String())
-    tags = fields.Dict(keys=fields.String(), values=fields.String())
-    reminders_muted = fields.Boolean()
+    contacts = fields.List(fields.String(), metadata={"description": "Who is told before it expires."})
+    tags = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata={"description": "Your own words about it."}
+    )
+    reminders_muted = fields.Boolean(metadata={"description": "True: nobody is reminded of its expiry."})
     replaces = optional_text("The certificate whose place it took.")
     replaced_by = optional_text("The certificate that took its place.")
     created_at = instant("When it was submitted.")

@@ -22,7 +22,7 @@ class ProblemOut(Answer):
 
     type = text("A stable URI for the code.", required=True)
     title = text("The status in words.", required=True)
-    status = fields.Integer(required=True)
+    status = fields.Integer(required=True, metadata={"description": "The HTTP status."})
     detail = text("What is wrong with this request.", required=True)
     code = text("Stable and machine-readable.", required=True)
     hint = text("What to do about it.", required=True)

@@ -25,7 +25,11 @@ class EventQuery(Query):
         validate=Length(1, 500),
         metadata={"description": "Types or patterns, separated by commas.", "example": "deployment.*,job.*"},
     )
-    limit = fields.Integer(load_default=DEFAULT_LIMIT, validate=Range(1, MAX_LIMIT))
+    limit = fields.Integer(
+        load_default=DEFAULT_LIMIT,
+        validate=Range(1, MAX_LIMIT),
+        metadata={"description": "The most items to answer."},
+    )
 
 
 class EventOut(Answer):

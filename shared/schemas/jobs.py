@@ -37,9 +37,19 @@ class JobOut(Answer):
 class JobQuery(PageQuery):
     """Filters of the list of jobs."""
 
-    state = fields.String(load_default=None, validate=OneOf([state.value for state in JobState]))
-    kind = fields.String(load_default=None, validate=OneOf([kind.value for kind in JobKind]))
-    certificate_id = fields.String(load_default=None, validate=Length(1, 64))
+    state = fields.String(
+        load_default=None,
+        validate=OneOf([state.value for state in JobState]),
+        metadata={"description": "Only jobs in this state."},
+    )
+    kind = fields.String(
+        load_default=None,
+        validate=OneOf([kind.value for kind in JobKind]),
+        metadata={"description": "Only jobs of this kind."},
+    )
+    certificate_id = fields.String(
+        load_default=None, validate=Length(1, 64), metadata={"description": "Only this certificate's jobs."}
+    )
 
 
 class JobPage(Answer):

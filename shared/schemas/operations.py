@@ -16,7 +16,7 @@ class HealthOut(Answer):
 class CheckOut(Answer):
     """One thing looked at."""
 
-    ok = fields.Boolean()
+    ok = fields.Boolean(metadata={"description": "Whether it is as it should be."})
     detail = text("What was found.")
     last_run_at = instant("When a periodic task last succeeded; of the scheduler only.")
 

@@ -19,8 +19,8 @@ class RegionHealthOut(Answer):
 class UsageOut(Answer):
     """Certificates that the account holds in the region."""
 
-    used = fields.Integer()
-    limit = fields.Integer()
+    used = fields.Integer(metadata={"description": "Held now, or reserved."})
+    limit = fields.Integer(metadata={"description": "The most that it may hold."})
 
 
 class QuotaOut(Answer):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from apiflask import APIFlask
 from flask import Blueprint, Response, current_app, render_template
 
 blueprint = Blueprint("reference", __name__)
+
+_FIRST: Final = ("Certificates", "Deployments", "Jobs", "Events", "Webhooks", "Regions")
+"""What people come for; the rest follows by name."""
 
 
 @blueprint.get("/")
@@ -30,4 +33,5 @@ def _by_tag(paths: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]
         for method, operation in operations.items():
             tag = (operation.get("tags") or ["Other"])[0]
             groups[tag].append({"method": method.upper(), "path": path, **operation})
-    return dict(sorted(groups.items()))
+    order = {tag: place for place, tag in enumerate(_FIRST)}
+    return dict(sorted(groups.items(), key=lambda group: (order.get(group[0], len(order)), group[0])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -148,6 +149,26 @@ def test_the_description_names_bodies_keys_scopes_and_problems(api: Api) -> None
     retry = paths["/v1/certificates/{certificate_id}/deployments/{region}/retry"]["post"]
     assert "requestBody" not in retry
     assert "409" in retry["responses"]
+
+
+def test_everything_that_is_described_is_explained(api: Api) -> None:
+    document = answer(api.app.test_client().get("/openapi.json"))
+    parameters = [
+        (path, parameter)
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+        for parameter in operation.get("parameters", ())
+    ]
+    assert [(path, one["name"]) for path, one in parameters if not one.get("description")] == []
+    assert [(path, one["name"]) for path, one in parameters if "null" in json.dumps(one["schema"])] == []
+    shapes = document["components"]["schemas"]
+    assert [name for name, shape in shapes.items() if not shape.get("description")] == []
+    assert [
+        f"{name}.{field}"
+        for name, shape in shapes.items()
+        for field, schema in shape.get("properties", {}).items()
+        if not schema.get("description") and "$ref" not in json.dumps(schema)
+    ] == []
 
 
 def test_the_reference_page_names_every_operation_and_loads_nothing(api: Api) -> None:
