@@ -140,7 +140,7 @@ class _Scanner:
         return text
 
     def _line(self, number: int, line: str) -> None:
-        visible = line.translate(_INVISIBLE)
+        visible = line if line.isascii() else line.translate(_INVISIBLE)
         content = visible.strip()
         if not content:
             self._blank(number)
@@ -150,7 +150,7 @@ class _Scanner:
                 Code.WHITESPACE_REMOVED, number, "Spaces or invisible characters around a line were removed."
             )
         position = 0
-        for marker in _MARKER.finditer(content):
+        for marker in _MARKER.finditer(content) if "-----" in content else ():
             self._between(number, content[position : marker.start()], beside_marker=True)
             if position and marker[1] == "BEGIN":
                 self._repaired(Code.LINES_REWRAPPED, number, "A block began on the line on which another one ended.")
@@ -220,9 +220,10 @@ class _Scanner:
                 return None
             if content != original:
                 self._repaired(Code.WHITESPACE_REMOVED, number, "Spaces inside the content were removed.")
-        for index, (number, content) in enumerate(parts):
-            if len(content) != COLUMNS and (index < len(parts) - 1 or len(content) > COLUMNS):
-                self._repaired(Code.LINES_REWRAPPED, number, f"Lines were not {COLUMNS} characters long.")
+        uneven = [number for number, content in parts[:-1] if len(content) != COLUMNS]
+        uneven += [number for number, content in parts[-1:] if len(content) > COLUMNS]
+        if uneven:
+            self._repaired(Code.LINES_REWRAPPED, uneven[0], f"Lines were not {COLUMNS} characters long.")
         return self._base64(block, "".join(content for _, content in parts))
 
     def _base64(self, block: _Open, body: str) -> bytes | None:
