@@ -11,6 +11,7 @@ from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from shared.errors import CertfleetError, FieldError, Rejected
+from shared.schemas.faults import shown_name
 
 MAX_BYTES: Final = 1 << 20
 
@@ -96,7 +97,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_parameters(request: Request) -> None:
     items = [(name, value) for name, values in request.args.lists() for value in values]
     _refuse_unstorable((name,) for name, value in items if "\0" in name + value)
-    repeated = [name for name, values in request.args.lists() if len(values) > 1]
+    repeated = [shown_name(name) for name, values in request.args.lists() if len(values) > 1]
     if repeated:
         raise _rejected("repeated_parameter", "It is in the URL more than once.", "Send it once.", repeated)
 
@@ -128,7 +129,7 @@ def _is_storable(text: str) -> bool:
 
 
 def _refuse_unstorable(paths: Iterator[tuple[str, ...]]) -> None:
-    fields = [".".join(path).replace("\0", "\\0") for path in paths]
+    fields = [".".join(map(shown_name, path)) for path in paths]
     if fields:
         message = "It holds a NUL or half of a surrogate pair."
         raise _rejected("invalid_character", message, "Remove the character; it is not text.", fields)

@@ -11,6 +11,10 @@ from marshmallow.exceptions import SCHEMA
 
 from shared.errors import FieldError
 
+MAX_NAME: Final = 64
+"""The longest name that a field may have: a tag's."""
+SHOWN: Final = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
@@ -32,10 +36,15 @@ def field_errors(messages: Any, path: tuple[str, ...] = ()) -> tuple[FieldError,
     return tuple(_flatten(messages, path))
 
 
+def shown_name(name: str) -> str:
+    """A field's name as errors show it. What is no name may be a key in the wrong place: its beginning is enough."""
+    return name if len(name) <= MAX_NAME and name.isprintable() else f"{ascii(name[:SHOWN])[1:-1]}…"
+
+
 def _flatten(messages: Any, path: tuple[str, ...]) -> Iterator[FieldError]:
     if isinstance(messages, dict):
         for key, below in messages.items():
-            yield from _flatten(below, path if key == SCHEMA else (*path, str(key)))
+            yield from _flatten(below, path if key == SCHEMA else (*path, shown_name(str(key))))
     elif isinstance(messages, (list, tuple)):
         for below in messages:
             yield from _flatten(below, path)

@@ -61,6 +61,15 @@ def test_no_depth_of_nesting_is_a_server_error(api: Api, opening: str, closing: 
         assert response.status_code in {400, 422}, depth
 
 
+@pytest.mark.parametrize("twist", ["", "\0"])
+def test_a_key_pasted_where_a_name_belongs_is_not_repeated(api: Api, twist: str) -> None:
+    key = submission()["private_key"]
+    for body in (submission(tags={key + twist: ["x"]}), {key: "x" + twist}):
+        response = api.client.post(PATH, body)
+        assert codes(response)
+        assert key.splitlines()[3] not in response.text
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/json; charset=latin-1"],
