@@ -104,7 +104,9 @@ class Staged:
 class Listener:
     """What ``bind`` puts in front of clients: host names, a server certificate, for mutual TLS also a CA.
 
-    ``ca`` present means ``mutual``: clients without a certificate of that CA are refused.
+    ``hosts``: DNS names in lower case (A-labels), sorted; ``*.`` at the front is a wildcard. One host name belongs to
+    one listener of a balancer, whoever owns it. ``ca`` present means ``mutual``: clients without a certificate of that
+    CA are refused.
     """
 
     account_id: str
@@ -195,12 +197,13 @@ class Capabilities:
         listeners: whether ``bind`` and ``unbind`` work; when False they raise ``Unsupported``.
         mutual_auth: whether a listener may demand client certificates.
         several_ca_certificates: whether one ``ca`` object may hold more than one certificate.
-        persistent: whether staged objects survive a restart of the balancer.
+        persistent: whether staged objects and bound listeners survive a restart of the balancer.
         max_pem_bytes: the largest certificate PEM it takes; ``None``: no limit of its own.
         max_server_certificates: its own limit for the whole region, all accounts; ``None``: none. The product counts
             and enforces the account's quota; a driver only reports the balancer's refusal (``QuotaExceeded``).
         max_ca_certificates: the same for ``ca``.
-        key_algorithms: spelled as in a region's key policy; empty: no limit of its own.
+        key_algorithms: what it can really serve, spelled as in a region's key policy; empty: no limit of its own.
+            The product takes the intersection with the region's policy before anything is sent.
     """
 
     readback: Readback
@@ -228,9 +231,20 @@ class Driver(Protocol):
     * Safe to call from several threads and processes at once: the driver itself sees to one writer per balancer.
     * Holds objects of many accounts apart: an account's call neither finds nor changes another account's object.
     * No private key in messages, ``repr``, logs, URLs or process arguments.
+    * Persisted before served: what clients are shown survives a restart (where ``capabilities.persistent``).
 
-    Order of a change: snapshot, stage, bind, probe; only when proven, unbind and retire the old.
+    Order of a change: snapshot, stage, bind, probe; only when proven, unbind and retire the old. The probe is not the
+    driver's (``shared/usecases/proof.py``): a balancer's word is a claim, a client's handshake is the evidence.
     """
+
+    def fenced(self, fence: int) -> Driver:
+        """The same balancer, written to in the name of this fencing number (``shared/usecases/balancers.py``).
+
+        A verb that would change the balancer raises ``Replan`` when the balancer's own record has seen a higher
+        number: its owner was paused for longer than its lease, and somebody else is at work. Without ``fenced``,
+        nothing is compared. A driver that has no place for such a record returns itself, and says so in its docstring.
+        """
+        ...
 
     @property
     def capabilities(self) -> Capabilities:
@@ -256,17 +270,25 @@ class Driver(Protocol):
         ...
 
     def bind(self, listener: Listener) -> bool:
-        """Serve these host names with these objects: the only verb that clients notice. Make before break.
+        """Serve these host names with these objects: the only verb that clients notice.
 
-        Returns whether anything changed.
+        A listener is known by account and ``listener_id``: bound again with other hosts or objects, it is changed, and
+        make before break: no host name that is in both the old and the new is unserved, or served with a mixture of
+        the two, at any moment. Atomic: refused means that the old is still served. Returns, once the balancer itself
+        acknowledges it, whether anything changed.
 
         Raises:
-            Unsupported: ``capabilities.listeners`` is False.
+            Replan: an object is not staged (or another account's, or damaged); stage it again, then bind.
+            InUse: another listener answers for one of the host names.
+            InvalidMaterial: the balancer refuses to serve these objects; some say so only now.
+            Unsupported: ``capabilities.listeners`` is False, or ``ca`` is given and ``mutual_auth`` is False.
         """
         ...
 
     def unbind(self, listener: Listener) -> bool:
         """Stop serving the listener's host names; the objects stay staged. Absent is success (False).
+
+        Account and ``listener_id`` decide; hosts and objects of the argument are not compared.
 
         Raises:
             Unsupported: ``capabilities.listeners`` is False.

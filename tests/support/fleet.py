@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from services.worker.drivers.registry import build_driver
+from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Quota, Region
 from shared.config.settings import Settings
 from shared.crypto.vault import create_kek_file, load_vault

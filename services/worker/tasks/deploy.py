@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery import Celery
 
-from services.worker.drivers.registry import build_driver
+from shared.usecases.driver_registry import build_driver
 from services.worker.task import task, utc_now
 from shared.usecases.context import Context
 from shared.usecases.deployment import work_in_region

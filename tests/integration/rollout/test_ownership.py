@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from services.worker.drivers.registry import build_driver
+from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.models import Deployment, Job, Secret, leases

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.worker.drivers.registry import build_driver
+from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from services.worker.drivers.registry import build_driver
+from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Region
 from shared.errors import Unreachable
 from shared.models import Event

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from services.worker.drivers.registry import build_driver, known_drivers
+from shared.usecases.driver_registry import build_driver, known_drivers
 from shared.config.regions import Region
 from shared.errors import AuthRefused, Busy, Misconfigured, OutcomeUnknown
 from shared.usecases.driver import Driver
@@ -43,7 +43,7 @@ def test_they_are_known_beside_the_built_in_ones() -> None:
 
 
 def test_another_process_finds_them_on_its_path() -> None:
-    code = "from services.worker.drivers.registry import known_drivers; print(*known_drivers())"
+    code = "from shared.usecases.driver_registry import known_drivers; print(*known_drivers())"
     root = SITE.parents[2]
     environment = {**os.environ, "PYTHONPATH": str(SITE)}
     answer = subprocess.run([sys.executable, "-c", code], env=environment, cwd=root, capture_output=True, check=True)

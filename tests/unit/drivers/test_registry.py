@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from services.worker.drivers.directory import DirectoryDriver
-from services.worker.drivers.registry import build_driver, known_drivers
+from shared.usecases.driver_registry import build_driver, known_drivers
 from shared.config.regions import Region
 from shared.errors import Misconfigured
 
