@@ -22,13 +22,17 @@ class Task(StrEnum):
 
     VALIDATE = "certfleet.validate.job"
     DEPLOY = "certfleet.deploy.deployment"
+    BIND = "certfleet.deploy.listener"
     DELIVER = "certfleet.webhooks.delivery"
     MAIL = "certfleet.mail.recipient"
     SCAN_REMINDERS = "certfleet.mail.scan"
     SWEEP = "certfleet.sweep.due"
+    PATROL = "certfleet.sweep.patrol"
+    PATROL_LISTENER = "certfleet.patrol.listener"
+    PATROL_REGION = "certfleet.patrol.region"
 
 
-QUEUES: Final = ("validate", "deploy", "webhooks", "mail", "sweep")
+QUEUES: Final = ("validate", "deploy", "webhooks", "mail", "sweep", "patrol")
 """One queue a kind of work, so that a slow kind cannot starve another. Routed by name prefix."""
 
 ROUTES: Final = {f"certfleet.{queue}.*": {"queue": queue} for queue in QUEUES}

@@ -9,6 +9,8 @@
     key_policy = ["rsa-1024", "rsa-2048", "rsa-4096"]   # optional
     quota = { server = 100, ca = 100 }                  # optional; per account
     max_attempts = 6                                    # optional; then the deployment is failed
+    listener_address = "192.0.2.10:443"                 # optional; where clients, and our proofs, knock
+    repair = true                                       # optional; put right what somebody changed by hand
     [region.settings]
     path = "var/regions/cn-hangzhou"
 """
@@ -36,9 +38,11 @@ DEFAULT_QUOTA: Final = 100
 DEFAULT_MAX_ATTEMPTS: Final = 6
 """With full jitter up to ten minutes (shared/domain/retries.py) the last try comes about half an hour later at most."""
 
+_PORTS: Final = 1 << 16
+
 _REGION_ID: Final = re.compile(r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
 _KEYS: Final = frozenset(
-    {"id", "name", "driver", "settings", "key_policy", "quota", "max_attempts", "listener_address"}
+    {"id", "name", "driver", "settings", "key_policy", "quota", "max_attempts", "listener_address", "repair"}
 )
 
 
@@ -62,6 +66,8 @@ class Region:
     quota: Quota = Quota()
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     listener_address: str | None = None
+    repair: bool = False
+    """Whether what drifted is put right by us; otherwise it is only told."""
 
 
 def is_region_id(text: str) -> bool:
@@ -136,9 +142,18 @@ def _problems_of_limits(entry: dict[str, Any], where: str) -> list[str]:
     attempts = entry.get("max_attempts", 1)
     if not isinstance(attempts, int) or attempts < 1:
         problems.append(f"{where}: max_attempts takes a whole number from 1.")
-    if not isinstance(entry.get("listener_address", ""), str):
-        problems.append(f'{where}: listener_address takes "host:port".')
+    address = entry.get("listener_address", "localhost:443")
+    if not isinstance(address, str) or not _is_address(address):
+        problems.append(f'{where}: listener_address takes "host:port", for example "192.0.2.10:443" or "[::1]:443".')
+    if not isinstance(entry.get("repair", False), bool):
+        problems.append(f"{where}: repair takes true or false.")
     return problems
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    return bool(host) and (is_bracketed or ":" not in host) and port.isdecimal() and 0 < int(port) < _PORTS
 
 
 def _region(entry: dict[str, Any]) -> Region:
@@ -151,4 +166,5 @@ def _region(entry: dict[str, Any]) -> Region:
         quota=Quota(**entry.get("quota", {})),
         max_attempts=entry.get("max_attempts", DEFAULT_MAX_ATTEMPTS),
         listener_address=entry.get("listener_address"),
+        repair=entry.get("repair", False),
     )

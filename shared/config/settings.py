@@ -39,6 +39,7 @@ class Settings:
     lease: timedelta = timedelta(seconds=60)
     sweep_every: timedelta = timedelta(seconds=5)
     reminders_every: timedelta = timedelta(minutes=10)
+    patrol_every: timedelta = timedelta(seconds=60)
     database_pool: int = 20
 
 
@@ -140,6 +141,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "lease": ("CERTFLEET_LEASE_SECONDS", _seconds),
     "sweep_every": ("CERTFLEET_SWEEP_SECONDS", _seconds),
     "reminders_every": ("CERTFLEET_REMINDERS_SECONDS", _seconds),
+    "patrol_every": ("CERTFLEET_PATROL_SECONDS", _seconds),
     "database_pool": ("CERTFLEET_DATABASE_POOL", _positive),
 }
 """Field of :class:`Settings` to the variable that sets it and how its text is read."""

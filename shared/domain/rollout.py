@@ -16,6 +16,9 @@ class JobKind(StrEnum):
     RENEW = "renew"
     REPLACE = "replace"
     REMOVE = "remove"
+    CREATE_LISTENER = "create_listener"
+    CHANGE_LISTENER = "change_listener"
+    DELETE_LISTENER = "delete_listener"
 
 
 class JobState(StrEnum):

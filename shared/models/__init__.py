@@ -5,6 +5,7 @@ from shared.models.base import Base, Leased
 from shared.models.certificates import Certificate
 from shared.models.events import Event, EventCounter
 from shared.models.jobs import Deployment, Job, JobDeployment
+from shared.models.listeners import Balancer, JobListener, Listener, ListenerHost
 from shared.models.reminders import PeriodicRun, Reminder
 from shared.models.secrets import Purpose, Secret
 from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -13,6 +14,7 @@ __all__ = [
     "Account",
     "ApiToken",
     "AuditEntry",
+    "Balancer",
     "Base",
     "Certificate",
     "Deployment",
@@ -21,7 +23,10 @@ __all__ = [
     "IdempotentAnswer",
     "Job",
     "JobDeployment",
+    "JobListener",
     "Leased",
+    "Listener",
+    "ListenerHost",
     "PeriodicRun",
     "Purpose",
     "Reminder",

@@ -12,13 +12,14 @@ from shared.domain.rollout import FINAL_DEPLOYMENTS, FINAL_JOBS
 from shared.models.base import Base, Leased
 
 
-def _always_due(final: frozenset[Any]) -> str:
+def always_due(final: frozenset[Any]) -> str:
     """A non-final row has a time at which it is due; a final one has none. The database holds it."""
     states = ", ".join(f"'{state}'" for state in sorted(final))
     return f"(state IN ({states})) = (next_attempt_at IS NULL)"
 
 
 _WAITING = text("next_wake_at IS NOT NULL")
+_DUE = text("next_attempt_at IS NOT NULL")
 
 
 class Job(Leased, Base):
@@ -39,7 +40,7 @@ class Job(Leased, Base):
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(_always_due(FINAL_JOBS), name="always_due"),
+        CheckConstraint(always_due(FINAL_JOBS), name="always_due"),
         Index("ix_jobs_account_id_id", "account_id", "id"),
         Index("ix_jobs_next_wake_at", "next_wake_at", postgresql_where=_WAITING),
     )
@@ -65,15 +66,18 @@ class Deployment(Leased, Base):
     holds_slot: Mapped[bool] = mapped_column(default=False)
     served: Mapped[str] = mapped_column(default="not_checked")
     served_checked_at: Mapped[datetime | None]
+    drift: Mapped[dict[str, Any] | None]
+    """What is wrong with it at the region since when: ``{code, message, since}``; null while all is as deployed."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
     deployed_at: Mapped[datetime | None]
 
     __table_args__ = (
-        CheckConstraint(_always_due(FINAL_DEPLOYMENTS), name="always_due"),
+        CheckConstraint(always_due(FINAL_DEPLOYMENTS), name="always_due"),
         UniqueConstraint("certificate_id", "region"),
         Index("ix_deployments_slots", "account_id", "region", "certificate_type", postgresql_where=text("holds_slot")),
         Index("ix_deployments_next_wake_at", "next_wake_at", postgresql_where=_WAITING),
+        Index("ix_deployments_region_due", "region", "next_attempt_at", postgresql_where=_DUE),
     )
 
 

@@ -9,11 +9,12 @@ from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.models.jobs import Deployment, Job
+from shared.models.listeners import Listener
 from shared.models.reminders import Reminder
 from shared.models.webhooks import WebhookDelivery
 
-LeasedRow = Job | Deployment | WebhookDelivery | Reminder
-Row = TypeVar("Row", Job, Deployment, WebhookDelivery, Reminder)
+LeasedRow = Job | Deployment | Listener | WebhookDelivery | Reminder
+Row = TypeVar("Row", Job, Deployment, Listener, WebhookDelivery, Reminder)
 
 WAKE_AGAIN: Final = timedelta(seconds=30)
 """How long the sweep gives a wake-up before it sends another: a backlog must not multiply its own messages."""

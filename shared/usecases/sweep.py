@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.events.log import wake
-from shared.models import Deployment, Job, PeriodicRun, Reminder, WebhookDelivery, leases
+from shared.models import Deployment, Job, Listener, PeriodicRun, Reminder, WebhookDelivery, leases
 from shared.usecases.context import Context
 from shared.usecases.idempotency import forget_old
 from shared.wakeups import Task, WakeUp
@@ -20,6 +20,7 @@ BATCH: Final = 500
 _WAKES: Final = (
     (Job, Task.VALIDATE),
     (Deployment, Task.DEPLOY),
+    (Listener, Task.BIND),
     (WebhookDelivery, Task.DELIVER),
     (Reminder, Task.MAIL),
 )

@@ -44,6 +44,7 @@ def test_what_is_left_out_has_a_default() -> None:
         quota=Quota(server=DEFAULT_QUOTA, ca=DEFAULT_QUOTA),
         max_attempts=DEFAULT_MAX_ATTEMPTS,
         listener_address=None,
+        repair=False,
     )
 
 
@@ -75,6 +76,10 @@ def test_regions_keep_the_order_of_the_file() -> None:
         ({"quota": {"other": 1}}, "quota takes"),
         ({"max_attempts": 0}, "max_attempts takes"),
         ({"listener_address": 443}, "listener_address takes"),
+        ({"listener_address": "192.0.2.1"}, "listener_address takes"),
+        ({"listener_address": "192.0.2.1:0"}, "listener_address takes"),
+        ({"listener_address": "::1:443"}, "listener_address takes"),
+        ({"repair": "yes"}, "repair takes"),
     ],
 )
 def test_a_fault_is_said_with_its_region(wrong: dict[str, Any], said: str) -> None:

@@ -52,6 +52,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "CERTFLEET_LEASE_SECONDS": "4",
         "CERTFLEET_SWEEP_SECONDS": "0.5",
         "CERTFLEET_REMINDERS_SECONDS": "6",
+        "CERTFLEET_PATROL_SECONDS": "9",
         "CERTFLEET_DATABASE_POOL": "7",
     }
 
@@ -72,6 +73,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         lease=timedelta(seconds=4),
         sweep_every=timedelta(seconds=0.5),
         reminders_every=timedelta(seconds=6),
+        patrol_every=timedelta(seconds=9),
         database_pool=7,
     )
 
