@@ -75,7 +75,9 @@ class DirectoryDriver:
     medium until they are overwritten: encrypt it.
     """
 
-    def __init__(self, settings: DirectorySettings) -> None:
+    def __init__(self, settings: DirectorySettings, *, fence: int | None = None) -> None:
+        self._settings = settings
+        self._fence = fence
         self._path = settings.path
         self._place = Generations(
             root=settings.path,
@@ -95,6 +97,13 @@ class DirectoryDriver:
             Misconfigured: listing every problem of the settings.
         """
         return cls(parse_settings(region.settings))
+
+    def fenced(self, fence: int) -> DirectoryDriver:
+        """The same directory, in the name of this number; ``stage`` and ``retire`` compare it with ``path/fence``.
+
+        They do so before they know whether there is anything to change: an older writer gets ``Replan`` at once.
+        """
+        return DirectoryDriver(self._settings, fence=fence)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -131,7 +140,7 @@ class DirectoryDriver:
         content = _files(material, name)
         record = _record(material, name, content)
         ref = Ref(name=name, remote_id=name.label)
-        with translated(self._path), writing(self._place) as publisher:
+        with translated(self._path), writing(self._place, fence=self._fence) as publisher:
             if publisher.holds(name.label, record):
                 return Staged(ref=ref, created=False)
             self._compare(record, publisher.put(name.label, record, content=content))
@@ -172,7 +181,7 @@ class DirectoryDriver:
         with translated(self._path):
             if self._place.target() is None and not self._place.numbered.exists():
                 return False
-            with writing(self._place) as publisher:
+            with writing(self._place, fence=self._fence) as publisher:
                 record = publisher.manifest.objects.get(label)
                 if record is None or record.account_id != ref.name.account_id:
                     return False

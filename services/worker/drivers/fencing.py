@@ -2,36 +2,48 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+from typing import Final
 
+from services.worker.drivers.disk import write_new
 from shared.errors import Corrupt, Replan
+
+_MODE: Final = 0o600
+_LONGEST: Final = 20
+"""Digits: more than any 64-bit number has."""
 
 
 def admit(record: Path, fence: int | None) -> None:
     """Compare with, and raise, the number in the file ``record``; the caller holds the balancer's lock.
 
-    Kept over a crash of the writer, not over a power cut (no fsync): nobody of before the cut is still at work.
+    The record is on the disk before it counts, so no power cut leaves half a number; its directory is not synced: a
+    cut may take the newest number back, and nobody of before the cut is still at work.
 
     Raises:
         Replan: the balancer has seen a higher number; nothing was changed.
         Corrupt: the record holds no number.
+        OSError: it cannot be read or written; nothing was changed.
     """
     if fence is None:
         return
     seen = _read(record)
     if seen > fence:
-        raise Replan(f"A newer writer ({seen}) has taken over from this one ({fence}).")
+        raise Replan(
+            f"A newer writer ({seen}) has taken over from this one ({fence}).",
+            hint=f"If no worker is at work (the database was restored from a backup), remove {record}.",
+        )
     if seen < fence:
         following = record.with_name(record.name + ".next")
-        following.write_text(f"{fence}\n", encoding="ascii")
-        os.replace(following, record)  # noqa: PTH105 - one call, atomic
+        following.unlink(missing_ok=True)
+        write_new(following, f"{fence}\n".encode("ascii"), mode=_MODE)
+        following.replace(record)
 
 
 def _read(record: Path) -> int:
     try:
-        return int(record.read_text(encoding="ascii"))
+        text = record.read_bytes().strip()
     except FileNotFoundError:
         return 0
-    except ValueError as error:
-        raise Corrupt(f"{record} holds no fencing number; remove it when no worker is at work.") from error
+    if not text.isdigit() or len(text) > _LONGEST:
+        raise Corrupt(f"{record} holds no fencing number; remove it when no worker is at work.")
+    return int(text)

@@ -3,6 +3,7 @@
 ::
 
     root/lock                       flock: one writer
+    root/fence                      the highest fencing number that a writer came with
     root/current -> generations/7   what readers open; swapped by rename
     root/generations/7/…            files, and MANIFEST.json, written last
     root/generations/.building-8    a writer at work, or what a killed one left (removed by the next)
@@ -94,6 +95,11 @@ class Generations:
     def current(self) -> Path:
         """The symbolic link that readers open."""
         return self.root / "current"
+
+    @property
+    def fence(self) -> Path:
+        """The record of the newest writer (``fencing.py``)."""
+        return self.root / "fence"
 
     @property
     def numbered(self) -> Path:

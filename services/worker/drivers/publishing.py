@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from services.worker.drivers.disk import driver_error, exclusive_lock, read_at, set_access, sync_directory, write_new
+from services.worker.drivers.fencing import admit
 from services.worker.drivers.generations import (
     MANIFEST,
     FoundFile,
@@ -33,16 +34,18 @@ _MANIFEST_MODE: Final = 0o640
 
 
 @contextmanager
-def writing(place: Generations) -> Iterator[Publisher]:
+def writing(place: Generations, *, fence: int | None = None) -> Iterator[Publisher]:
     """Become the only writer: wait for the lock, put right what a killed writer left, read where the directory stands.
 
     Raises:
         Busy: the lock was not free within ``place.lock_timeout``.
-        Corrupt: ``current`` leads nowhere, or its manifest is not one.
+        Replan: a writer with a higher ``fence`` was here; nothing was changed.
+        Corrupt: ``current`` leads nowhere, or its manifest is not one, or the record of fences holds no number.
         OSError: the directory cannot be written.
     """
     _make_directory(place.root, place.group_id)
     with exclusive_lock(place.root / "lock", timeout=place.lock_timeout):
+        admit(place.fence, fence)
         _make_directory(place.numbered, place.group_id)
         yield Publisher.recovered(place)
 

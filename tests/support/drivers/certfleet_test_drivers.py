@@ -67,6 +67,9 @@ class SlowDriver:
             raise Misconfigured(("delay_seconds takes seconds from 0",))
         return cls(DirectoryDriver.for_region(rest), delay=timedelta(seconds=delay))
 
+    def fenced(self, fence: int) -> SlowDriver:
+        return SlowDriver(self._inner.fenced(fence), delay=self._delay)
+
     @property
     def capabilities(self) -> Capabilities:
         return self._inner.capabilities
@@ -110,6 +113,9 @@ class FaultyDriver:
             raise Misconfigured(("fault_file is missing",))
         return cls(DirectoryDriver.for_region(rest), fault_file=Path(fault_file))
 
+    def fenced(self, fence: int) -> FaultyDriver:
+        return FaultyDriver(self._inner.fenced(fence), fault_file=self._fault_file)
+
     @property
     def capabilities(self) -> Capabilities:
         return self._inner.capabilities
@@ -128,11 +134,15 @@ class FaultyDriver:
 
     def bind(self, listener: Listener) -> bool:
         self._raise_due("bind", after=False)
-        return self._inner.bind(listener)
+        is_changed = self._inner.bind(listener)
+        self._raise_due("bind", after=True)
+        return is_changed
 
     def unbind(self, listener: Listener) -> bool:
         self._raise_due("unbind", after=False)
-        return self._inner.unbind(listener)
+        is_changed = self._inner.unbind(listener)
+        self._raise_due("unbind", after=True)
+        return is_changed
 
     def retire(self, ref: Ref) -> bool:
         self._raise_due("retire", after=False)
