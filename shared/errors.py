@@ -15,7 +15,7 @@
         ├── permanent: InvalidMaterial, Unsupported, AuthRefused
         ├── slots:     QuotaExceeded, InUse
         ├── retryable: Busy, Unreachable, OutcomeUnknown (read first), Replan
-        └── alarm:     Corrupt
+        └── alarm:     Corrupt, NotServed
 
 The API maps classes to statuses in ``services/api/errors.py``; a test proves that map complete.
 """
@@ -190,4 +190,12 @@ class Corrupt(DriverError):
     """The balancer says yes and holds something else. Stop and raise an alarm."""
 
     code = "corrupt"
+    may_have_happened = True
+
+
+class NotServed(DriverError):
+    """The balancer says yes, and a client's handshake shows something else. What was served before is put back."""
+
+    code = "not_served"
+    retryable = True
     may_have_happened = True

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
+from shared.domain.listeners import FINAL_LISTENERS, ListenerState
+
 
 class JobKind(StrEnum):
     """What was asked for."""
@@ -62,19 +64,20 @@ class ServedState(StrEnum):
 
 FINAL_JOBS: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 FINAL_DEPLOYMENTS: Final = frozenset({DeploymentState.DEPLOYED, DeploymentState.FAILED, DeploymentState.REMOVED})
+_FINAL_ANSWERS: Final = FINAL_DEPLOYMENTS | FINAL_LISTENERS
 ACTIVE_DEPLOYMENTS: Final = frozenset(DeploymentState) - FINAL_DEPLOYMENTS
 
 
-def settle(answers: Iterable[DeploymentState | None]) -> JobState | None:
-    """The job's final state once every region has answered, else ``None``. No regions at all is a success.
+def settle(answers: Iterable[DeploymentState | ListenerState | None]) -> JobState | None:
+    """The job's final state once every region and listener has answered, else ``None``. None at all is a success.
 
     Args:
-        answers: each region's final state for this job; ``None`` (or an active state) while it is at work.
+        answers: each one's final state for this job; ``None`` (or an active state) while it is being worked on.
     """
-    states = list(answers)
-    if not all(state in FINAL_DEPLOYMENTS for state in states):
+    states = [None if answer is None else str(answer) for answer in answers]
+    if not all(state in _FINAL_ANSWERS for state in states):
         return None
-    failed = states.count(DeploymentState.FAILED)
+    failed = states.count("failed")
     if not failed:
         return JobState.SUCCEEDED
     return JobState.FAILED if failed == len(states) else JobState.PARTIALLY_SUCCEEDED

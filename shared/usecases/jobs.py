@@ -10,15 +10,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
+from shared.domain.listeners import ListenerState
 from shared.domain.rollout import DeploymentState, Intent, JobKind, JobState, ServedState
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Certificate, Deployment, Job, JobDeployment, leases
+from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener, leases
 from shared.wakeups import Task, WakeUp
 
 NOT_BEFORE_VALIDATION: Final = timedelta(minutes=10)
 """A deployment waits for its job's validation, which makes it due; this is only the sweep's safety net."""
+
+WATCH: Final = timedelta(minutes=1)
+"""How often the sweep looks whether a job at work could be settled; normally the last answer does it at once."""
+
+LISTENER_JOBS: Final = frozenset({JobKind.CREATE_LISTENER, JobKind.CHANGE_LISTENER, JobKind.DELETE_LISTENER})
+"""Jobs about one listener; the others are about one certificate in its regions."""
 
 
 def open_job(session: Session, certificate: Certificate, kind: JobKind, *, now: datetime) -> Job:
@@ -75,11 +82,35 @@ def assign(session: Session, job: Job, deployments: Sequence[Deployment], intent
     session.add_all(JobDeployment(job_id=job.id, deployment_id=deployment.id, attempt=0) for deployment in deployments)
 
 
+def assign_listener(session: Session, job: Job, listener: Listener, *, state: ListenerState, now: datetime) -> None:
+    """Hand the listener to the job, due at once: ``state`` is ``pending`` (bind) or ``unbinding``."""
+    listener.job_id = job.id
+    listener.state = state
+    listener.attempt = 0
+    listener.error = None
+    listener.updated_at = now
+    leases.due(listener, now, wake_at=now + FIRST_WAKE)
+    session.add(listener)
+    session.flush()
+    session.add(JobListener(job_id=job.id, listener_id=listener.id, attempt=0))
+
+
 def announce(session: Session, job: Job, *, now: datetime) -> None:
     """Say that the job was accepted, and wake a worker after the commit."""
-    data = {"job_id": job.id, "certificate_id": job.certificate_id, "kind": job.kind, "state": job.state}
-    log.append(session, job.account_id, [Fact(type=EventType.JOB_QUEUED, data=data)], now=now)
+    log.append(session, job.account_id, [_queued(job)], now=now)
     log.wake(session, WakeUp(Task.VALIDATE, job.id))
+
+
+def announce_listener(session: Session, job: Job, listener: Listener, *, now: datetime) -> None:
+    """The same for a job that brings no upload: nothing is to be validated, the listener is due at once."""
+    leases.due(job, now + WATCH)
+    log.append(session, job.account_id, [_queued(job)], now=now)
+    log.wake(session, WakeUp(Task.BIND, listener.id))
+
+
+def _queued(job: Job) -> Fact:
+    data = {"job_id": job.id, "certificate_id": job.certificate_id, "kind": job.kind, "state": job.state}
+    return Fact(type=EventType.JOB_QUEUED, data=data)
 
 
 def deployments_of(session: Session, job: Job) -> list[Deployment]:

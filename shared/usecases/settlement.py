@@ -1,24 +1,23 @@
-"""Settle: a region's final answer, and the job once the last region has answered."""
+"""Settle: a region's or a listener's final answer, and the job once the last of them is there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import null, select, update
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateState
+from shared.domain.listeners import ListenerState
 from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, JobKind, JobState, settle
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
-from shared.models import Certificate, Deployment, Job, JobDeployment, Purpose, leases
+from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener, Purpose, leases
 from shared.usecases import jobs, secrets
-
-WATCH: Final = timedelta(minutes=1)
-"""How often the sweep looks whether a deploying job could be settled; normally the last region does it at once."""
 
 _JOB_EVENTS: Final = {
     JobState.SUCCEEDED: EventType.JOB_SUCCEEDED,
@@ -50,15 +49,15 @@ def succeed(session: Session, deployment: Deployment, *, now: datetime) -> Fact:
     return jobs.region_fact(EventType.DEPLOYMENT_REMOVED if removed else EventType.DEPLOYMENT_SUCCEEDED, deployment)
 
 
-def settle_region(session: Session, job_id: str, fact: Fact, *, now: datetime) -> None:
-    """Record a region's final answer, and the job's end if it was the last one.
+def settle_region(session: Session, job_id: str, *facts: Fact, now: datetime) -> None:
+    """Record a region's (or a listener's) final answer, and the job's end if it was the last one.
 
     The answer is written before the job's row is locked, so that a job's regions queue for the count alone; whoever
     gets the lock last sees every answer.
     """
     session.flush()
     job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
-    settle_job(session, job, now=now, facts=[fact])
+    settle_job(session, job, now=now, facts=facts)
 
 
 def settle_job(
@@ -68,7 +67,7 @@ def settle_job(
     session.flush()
     if _is_anyone_at_work(session, job):
         if job.lease_until is not None:
-            leases.due(job, now + WATCH)
+            leases.due(job, now + jobs.WATCH)
         log.append(session, job.account_id, facts, now=now)
         return
     answers = _answers(session, job)
@@ -78,9 +77,23 @@ def settle_job(
     job.finished_at = now
     leases.finished(job)
     ending = [Fact(type=_JOB_EVENTS[state], data=_job_data(job, answers))]
+    if state is JobState.FAILED and job.kind == JobKind.REPLACE:
+        _unlink(session, job)
     if job.kind == JobKind.REMOVE and state is JobState.SUCCEEDED:
         ending += _bury(session, job, now=now)
     log.append(session, job.account_id, [*facts, *ending], now=now)
+
+
+def answer_listener(session: Session, listener: Listener, *, is_failed: bool, now: datetime) -> bool:
+    """Record what became of the listener for its job; False when that job was answered before (a repair has none)."""
+    answer = session.get_one(JobListener, (listener.job_id, listener.id))
+    if answer.state is not None:
+        return False
+    answer.state = ListenerState.FAILED if is_failed else listener.state
+    answer.attempt = listener.attempt
+    answer.error = listener.error if is_failed else None
+    answer.finished_at = now
+    return True
 
 
 def _answer(session: Session, deployment: Deployment, *, now: datetime) -> None:
@@ -93,32 +106,49 @@ def _answer(session: Session, deployment: Deployment, *, now: datetime) -> None:
     answer.finished_at = now
 
 
-def _settled(answers: Sequence[tuple[JobDeployment, Deployment]]) -> JobState:
-    state = settle(DeploymentState(str(answer.state)) for answer, _ in answers)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What one region or listener answered: where, its final state for this job, and why it failed."""
+
+    region: str
+    listener_id: str | None
+    state: str
+    error: dict[str, Any] | None
+
+
+def _settled(answers: Sequence[_Answer]) -> JobState:
+    state = settle(
+        ListenerState(answer.state) if answer.listener_id else DeploymentState(answer.state) for answer in answers
+    )
     if state is None:
         raise RuntimeError("settled while a region is at work")
     return state
 
 
 def _is_anyone_at_work(session: Session, job: Job) -> bool:
-    statement = select(JobDeployment.job_id).where(JobDeployment.job_id == job.id, JobDeployment.state.is_(None))
-    return session.execute(statement.limit(1)).first() is not None
+    regions = select(JobDeployment.job_id).where(JobDeployment.job_id == job.id, JobDeployment.state.is_(None))
+    listeners = select(JobListener.job_id).where(JobListener.job_id == job.id, JobListener.state.is_(None))
+    return session.execute(regions.union_all(listeners).limit(1)).first() is not None
 
 
-def _answers(session: Session, job: Job) -> list[tuple[JobDeployment, Deployment]]:
-    statement = (
-        select(JobDeployment, Deployment)
+def _answers(session: Session, job: Job) -> list[_Answer]:
+    regions = (
+        select(Deployment.region, null(), JobDeployment.state, JobDeployment.error)
         .join(Deployment, Deployment.id == JobDeployment.deployment_id)
         .where(JobDeployment.job_id == job.id)
-        .order_by(Deployment.region)
-        .execution_options(populate_existing=True)
     )
-    return [(answer, deployment) for answer, deployment in session.execute(statement)]
+    listeners = (
+        select(Listener.region, Listener.id, JobListener.state, JobListener.error)
+        .join(Listener, Listener.id == JobListener.listener_id)
+        .where(JobListener.job_id == job.id)
+    )
+    rows = session.execute(regions.union_all(listeners).order_by(Deployment.region)).all()
+    return [_Answer(region=row[0], listener_id=row[1], state=str(row[2]), error=row[3]) for row in rows]
 
 
-def _summary(state: JobState, answers: Sequence[tuple[JobDeployment, Deployment]]) -> dict[str, Any] | None:
+def _summary(state: JobState, answers: Sequence[_Answer]) -> dict[str, Any] | None:
     """Why the job is not a full success: the one error that all failed regions share, or how many failed."""
-    failed = [(deployment.region, answer.error) for answer, deployment in answers if answer.error]
+    failed = [(answer.region, answer.error) for answer in answers if answer.error]
     if state is JobState.SUCCEEDED or not failed:
         return None
     codes = {error["code"] for _, error in failed}
@@ -129,17 +159,34 @@ def _summary(state: JobState, answers: Sequence[tuple[JobDeployment, Deployment]
     return {"code": code, "message": f"{len(failed)} of {len(answers)} regions failed: {regions}.", "retryable": False}
 
 
-def _job_data(job: Job, answers: Sequence[tuple[JobDeployment, Deployment]]) -> dict[str, Any]:
+def _job_data(job: Job, answers: Sequence[_Answer]) -> dict[str, Any]:
     data: dict[str, Any] = {
         "job_id": job.id,
         "certificate_id": job.certificate_id,
         "kind": job.kind,
         "state": job.state,
-        "regions": {deployment.region: answer.state for answer, deployment in answers},
+        "regions": {answer.region: answer.state for answer in answers if answer.listener_id is None},
     }
+    for answer in answers:
+        if answer.listener_id is not None:
+            data["listener_id"] = answer.listener_id
     if job.error is not None:
         data["error"] = job.error
     return data
+
+
+def _unlink(session: Session, job: Job) -> None:
+    """New content that came nowhere has replaced nothing: what it was meant for may be replaced again."""
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
+    is_used = select(Deployment.id).where(
+        Deployment.certificate_id == certificate.id, Deployment.state == DeploymentState.DEPLOYED
+    )
+    if session.execute(is_used.limit(1)).first() is not None:
+        return
+    statement = update(Certificate).where(
+        Certificate.id == certificate.replaces_id, Certificate.replaced_by_id == certificate.id
+    )
+    session.execute(statement.values(replaced_by_id=None))
 
 
 def _bury(session: Session, job: Job, *, now: datetime) -> list[Fact]:

@@ -60,7 +60,7 @@ def validate_job(context: Context, job_id: str, *, now: datetime) -> None:
 
 def _begin(session: Session, job: Job, *, now: datetime) -> bool:
     """Whether there is something to validate; a job that is past it is only looked after."""
-    if job.state == JobState.DEPLOYING:
+    if job.state == JobState.DEPLOYING or job.kind in jobs.LISTENER_JOBS:
         settlement.settle_job(session, job, now=now)
         return False
     if job.attempt >= MAX_ATTEMPTS:
