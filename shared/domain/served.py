@@ -34,12 +34,14 @@ class Handshake:
             (TLS 1.3 judges a client's certificate only after the handshake).
         error: why it ended early, one short sentence; ``None`` when an answer came.
         reached: whether a TCP connection was made at all.
+        timed_out: whether our patience ended it: the server neither answered nor refused.
     """
 
     host: str
     sni: bool = True
     client: Client
     reached: bool
+    timed_out: bool = False
     chain: tuple[str, ...] = ()
     subject: str | None = None
     client_ca_names: tuple[str, ...] = ()
