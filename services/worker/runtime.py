@@ -1,4 +1,4 @@
-"""What the worker process holds: settings, one context, one sender, one mailer; built on first use.
+"""What the worker process holds: settings, one context, and the ways to the outside; built on first use.
 
 Celery imports tasks before the process is ready to open connections, hence not at import.
 """
@@ -10,9 +10,13 @@ import threading
 from functools import lru_cache
 
 from services.worker.mail import SmtpMailer
+from services.worker.probe import TlsProber
 from services.worker.webhook_http import HttpWebhookSender
 from shared.config.settings import Settings, load_settings
+from shared.usecases.clock import utc_now
 from shared.usecases.context import Context, build_context
+from shared.usecases.driver_registry import build_driver
+from shared.usecases.region_tools import RegionTools
 
 _once = threading.Lock()
 
@@ -48,3 +52,9 @@ def sender() -> HttpWebhookSender:
 def mailer() -> SmtpMailer:
     """Sends mail."""
     return SmtpMailer.from_settings(settings())
+
+
+@lru_cache(maxsize=1)
+def region_tools() -> RegionTools:
+    """Drivers by entry point, a prober that knocks as clients do, the clock."""
+    return RegionTools(driver_for=build_driver, prober=TlsProber(), clock=utc_now)

@@ -7,7 +7,6 @@ raises leaves its row with a lease that runs out, and the sweep wakes it again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import wraps
 
 import structlog
@@ -21,11 +20,6 @@ from shared.wakeups import Task
 log = structlog.get_logger(__name__)
 
 Body = Callable[[Context, str], None]
-
-
-def utc_now() -> datetime:
-    """The clock of the outermost shell; everything inside takes ``now``."""
-    return datetime.now(UTC)
 
 
 def task(app: Celery, name: Task) -> Callable[[Body], Body]:

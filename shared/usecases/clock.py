@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
 """Returns the current time, aware UTC. Work that takes a while asks again; everything else takes ``now``."""
+
+
+def utc_now() -> datetime:
+    """The clock of the outermost shell."""
+    return datetime.now(UTC)

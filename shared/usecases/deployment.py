@@ -7,34 +7,30 @@ Three steps, so that no transaction waits for a load balancer: claim and plan (o
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
-from shared.config.regions import DEFAULT_MAX_ATTEMPTS, Region
-from shared.domain.certificates import CertificateType, Material
+from shared.config.regions import DEFAULT_MAX_ATTEMPTS
 from shared.domain.retries import after_failure, is_retryable
 from shared.domain.rollout import DeploymentState, Intent, JobState
-from shared.errors import CertfleetError, DriverError, OutcomeUnknown, Unsupported
+from shared.errors import DriverError, OutcomeUnknown
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Certificate, Deployment, Job, JobDeployment, leases
 from shared.telemetry import describe_exception
-from shared.usecases import jobs, secrets, settlement
+from shared.usecases import jobs, settlement, switching
+from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
-from shared.usecases.driver import Driver, ObjectName, Owner, Ref
-from shared.usecases.validation import key_binding
+from shared.usecases.driver import Driver, ObjectName, Ref
+from shared.usecases.material import material_of, owner_of
+from shared.usecases.region_tools import Site
+from shared.usecases.switching import Owned, Superseded, Switch
 
 log = structlog.get_logger(__name__)
-
-DriverFor = Callable[[Region], Driver]
-Clock = Callable[[], datetime]
-
-UNEXPECTED: Final = "The region's driver failed unexpectedly; the operator finds the place in the worker's log."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +40,14 @@ class _Plan:
     fence: int
     job_id: str
     certificate_id: str
-    region: Region | None
     intent: Intent
     remote_id: str | None
+    is_last: bool
+    """No attempt is left after this one."""
     is_exhausted: bool
     """No attempt is left, and the last one never answered: it took its worker with it."""
+    switch: Switch | None
+    """What the certificate replaces in this region, and which listeners move to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +56,19 @@ class _Result:
     evidence: dict[str, Any] | None = None
 
 
-def work_in_region(context: Context, driver_for: DriverFor, deployment_id: str, *, clock: Clock) -> None:
+def work_on_deployment(context: Context, site: Site, deployment_id: str) -> None:
     """Deploy to, or remove from, the region, if it is due and nobody else is at it. Safe to call at any time."""
+    clock = site.tools.clock
     with context.transaction() as session:
         plan = _claim(context, session, deployment_id, now=clock())
     if plan is None:
         return
     try:
-        result = _act(context, driver_for, plan, clock=clock)
+        result = _act(context, site, deployment_id, plan)
+    except Superseded:
+        log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
-        _record_failure(context, deployment_id, plan, error, now=clock())
+        _record_failure(context, site, deployment_id, plan, error)
     else:
         _record_success(context, deployment_id, plan, result, now=clock())
 
@@ -80,17 +82,20 @@ def _claim(context: Context, session: Session, deployment_id: str, *, now: datet
     if job.state != JobState.DEPLOYING:
         leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
         return None
-    is_exhausted = deployment.attempt >= _max_attempts(context, deployment)
+    max_attempts = _max_attempts(context, deployment)
+    is_exhausted = deployment.attempt >= max_attempts
     if not is_exhausted:
         _begin(session, deployment, now=now)
+    intent = Intent(deployment.intent)
     return _Plan(
         fence=fence,
         job_id=deployment.job_id,
         certificate_id=deployment.certificate_id,
-        region=context.settings.regions.get(deployment.region),
-        intent=Intent(deployment.intent),
+        intent=intent,
         remote_id=deployment.remote_id,
+        is_last=deployment.attempt >= max_attempts,
         is_exhausted=is_exhausted,
+        switch=switching.plan_switch(session, deployment) if intent is Intent.DEPLOY else None,
     )
 
 
@@ -107,61 +112,65 @@ def _max_attempts(context: Context, deployment: Deployment) -> int:
     return region.max_attempts if region else DEFAULT_MAX_ATTEMPTS
 
 
-def material_of(context: Context, session: Session, certificate: Certificate) -> Material:
-    """The canonical content of a valid certificate, with its key opened."""
-    key = None
-    if certificate.type == CertificateType.SERVER:
-        key = secrets.read(session, context.vault, key_binding(certificate)).decode()
-    return Material(
-        type=CertificateType(certificate.type),
-        certificate_pem=certificate.chain_pem or "",
-        private_key_pem=key,
-        fingerprint_sha256=certificate.fingerprint_sha256 or "",
-    )
-
-
-def _act(context: Context, driver_for: DriverFor, plan: _Plan, *, clock: Clock) -> _Result:
+def _act(context: Context, site: Site, deployment_id: str, plan: _Plan) -> _Result:
     """Outside any transaction; the key lives only here, in memory, for the act's duration."""
-    if plan.is_exhausted:
-        raise OutcomeUnknown("Every worker that tried died at it.", code="worker_lost")
-    if plan.region is None:
-        raise Unsupported(
-            "The operator no longer declares this region.",
-            code="unknown_region",
-            hint="Declare it again in the regions file, then retry.",
-        )
+    if plan.is_exhausted and not plan.switch:
+        raise _worker_lost()
+    driver = site.driver()
     with context.transaction() as session:
         certificate = session.get_one(Certificate, plan.certificate_id)
         material = material_of(context, session, certificate)
-    owner = Owner(account_id=certificate.account_id, certificate_id=certificate.id)
-    driver = driver_for(plan.region)
+    name = ObjectName.of(material, owner_of(certificate))
+    if plan.is_exhausted:
+        raise _give_up(context, site, driver, plan, name)
     if plan.intent is Intent.REMOVE:
-        _retire(driver, ObjectName.of(material, owner), remote_id=plan.remote_id)
+        switching.retire_named(driver, name, remote_id=plan.remote_id)
         return _Result()
-    staged = driver.stage(material, owner=owner)
+    staged = driver.stage(material, owner=owner_of(certificate))
+    if plan.switch:
+        own = Owned(deployment_id=deployment_id, fence=plan.fence)
+        _replace(context, site, driver, plan.switch, own=own, staged=staged.ref, is_last=plan.is_last)
     evidence = {
         "object": staged.ref.name.label,
         "fingerprint_sha256": material.fingerprint_sha256,
         "readback": driver.capabilities.readback,
-        "checked_at": clock().isoformat(),
+        "checked_at": site.tools.clock().isoformat(),
     }
     return _Result(remote_id=staged.ref.remote_id, evidence=evidence)
 
 
-def _retire(driver: Driver, name: ObjectName, *, remote_id: str | None) -> None:
-    """Also when we never learnt the remote id: the balancer is asked for the object's name, which is computed."""
-    if remote_id is None:
-        held = driver.snapshot().find(name)
-        if held is None:
-            return
-        remote_id = held.ref.remote_id
-    driver.retire(Ref(name=name, remote_id=remote_id))
+def _give_up(context: Context, site: Site, driver: Driver, plan: _Plan, name: ObjectName) -> OutcomeUnknown:
+    """No attempt is left and nobody knows how far the last one came: a replacement is undone as far as it may have."""
+    error = _worker_lost()
+    if plan.switch and plan.remote_id is None:
+        switching.undo(context, site, driver, plan.switch)
+        switching.discard(driver, name, error)
+    return error
+
+
+def _worker_lost() -> OutcomeUnknown:
+    return OutcomeUnknown("Every worker that tried died at it.", code="worker_lost")
+
+
+def _replace(
+    context: Context, site: Site, driver: Driver, switch: Switch, *, own: Owned, staged: Ref, is_last: bool
+) -> None:
+    """The listeners first, proven; then the old object. A region that cannot keeps the old one, and only it."""
+    try:
+        switching.move(context, site, driver, switch, own=own, staged=staged)
+    except DriverError as error:
+        if is_last or not is_retryable(error):
+            switching.discard(driver, staged.name, error)
+        raise
+    switching.retire(driver, switch)
 
 
 def _record_success(context: Context, deployment_id: str, plan: _Plan, result: _Result, *, now: datetime) -> None:
     with context.transaction() as session:
         if plan.intent is Intent.REMOVE:  # the last removal may end the certificate, whose row comes before deployments
             session.get_one(Certificate, plan.certificate_id, with_for_update={"key_share": True})
+        if plan.switch:
+            switching.lock_certificates(session, plan.switch)
         deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
@@ -170,35 +179,40 @@ def _record_success(context: Context, deployment_id: str, plan: _Plan, result: _
             deployment.remote_id = result.remote_id
             deployment.evidence = result.evidence
             deployment.deployed_at = now
-        fact = settlement.succeed(session, deployment, now=now)
-        settlement.settle_region(session, plan.job_id, fact, now=now)
+        facts = [settlement.succeed(session, deployment, now=now)]
+        if plan.switch:
+            facts += switching.finish(session, plan.switch, deployment, now=now)
+        settlement.settle_region(session, plan.job_id, *facts, now=now)
 
 
-def _record_failure(context: Context, deployment_id: str, plan: _Plan, error: Exception, *, now: datetime) -> None:
+def _record_failure(context: Context, site: Site, deployment_id: str, plan: _Plan, error: Exception) -> None:
     log.warning(
         "deployment_attempt_failed",
         deployment_id=deployment_id,
-        region=plan.region.id if plan.region else None,
+        region=site.region_id,
         exception=describe_exception(error),
     )
+    now = site.tools.clock()
     with context.transaction() as session:
         deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
             return
-        _retry_or_fail(session, deployment, plan, error, now=now)
+        _retry_or_fail(context, session, deployment, plan, error, now=now)
 
 
-def _retry_or_fail(session: Session, deployment: Deployment, plan: _Plan, error: Exception, *, now: datetime) -> None:
+def _retry_or_fail(
+    context: Context, session: Session, deployment: Deployment, plan: _Plan, error: Exception, *, now: datetime
+) -> None:
     decision = after_failure(
         error,
         attempt=deployment.attempt,
-        max_attempts=plan.region.max_attempts if plan.region else DEFAULT_MAX_ATTEMPTS,
+        max_attempts=_max_attempts(context, deployment),
         chance=random.random(),  # noqa: S311 - jitter, not a secret
     )
     document = error_document(error, retryable=decision.retry)
     if not decision.retry:
-        fact = settlement.fail(session, deployment, document, keeps_slot=_may_be_there(plan, error), now=now)
+        fact = settlement.fail(session, deployment, document, keeps_slot=_may_be_there(deployment, error), now=now)
         settlement.settle_region(session, plan.job_id, fact, now=now)
         return
     next_attempt_at = now + decision.after
@@ -212,20 +226,8 @@ def _retry_or_fail(session: Session, deployment: Deployment, plan: _Plan, error:
     )
 
 
-def _may_be_there(plan: _Plan, error: Exception) -> bool:
+def _may_be_there(deployment: Deployment, error: Exception) -> bool:
     """Whether the balancer may hold the object: then it goes on counting against the quota."""
-    if plan.intent is Intent.REMOVE or plan.remote_id is not None:
+    if deployment.intent == Intent.REMOVE or deployment.remote_id is not None:
         return True
     return isinstance(error, DriverError) and error.may_have_happened
-
-
-def error_document(error: Exception, *, retryable: bool) -> dict[str, Any]:
-    """An error as users see it. A foreign exception's text stays out: nobody knows what it quotes."""
-    if not isinstance(error, CertfleetError):
-        return {"code": "internal_error", "message": UNEXPECTED, "retryable": retryable}
-    document = {"code": error.code, "message": error.message, "retryable": retryable}
-    if error.hint:
-        document["hint"] = error.hint
-    if is_retryable(error) and not retryable:
-        document["message"] = f"{error.message} All attempts are used up."
-    return document

@@ -7,13 +7,12 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from shared.crypto.vault import Binding
-from shared.domain.certificates import CertificateState, CertificateType
+from shared.domain.certificates import CertificateState
 from shared.errors import Conflict
-from shared.models import Certificate, Purpose
-from shared.usecases import audit, secrets
+from shared.usecases import audit
 from shared.usecases.browsing import find_certificate
 from shared.usecases.context import Context
+from shared.usecases.material import material_of
 from shared.usecases.tokens import Caller
 
 
@@ -42,11 +41,8 @@ def download_certificate(
             code="certificate_not_valid",
             hint="Wait until its job has validated it, or look at its findings.",
         )
-    key = _private_key(context, session, certificate) if certificate.type == CertificateType.SERVER else None
+    content = material_of(context, session, certificate)
     audit.note(session, caller, "certificate.downloaded", certificate.id, now=now)
-    return Download(name=certificate.name, certificate_pem=certificate.chain_pem, private_key_pem=key)
-
-
-def _private_key(context: Context, session: Session, certificate: Certificate) -> str:
-    binding = Binding(account_id=certificate.account_id, subject_id=certificate.id, purpose=Purpose.PRIVATE_KEY)
-    return secrets.read(session, context.vault, binding).decode()
+    return Download(
+        name=certificate.name, certificate_pem=content.certificate_pem, private_key_pem=content.private_key_pem
+    )

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.crypto.inspection import Inspection, Upload, inspect, region_findings
-from shared.crypto.vault import Binding, CannotOpen
+from shared.crypto.vault import CannotOpen
 from shared.domain.certificates import CertificateFacts, CertificateState, CertificateType
 from shared.domain.findings import Finding, Severity
 from shared.domain.rollout import Intent, JobKind, JobState
@@ -24,6 +24,7 @@ from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, Purpose, leases
 from shared.usecases import jobs, secrets, settlement, slots, submission
 from shared.usecases.context import Context
+from shared.usecases.material import key_binding
 from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
@@ -161,11 +162,6 @@ def _record(
     if report.material.private_key_pem is not None:
         secrets.keep(session, context.vault, key_binding(certificate), report.material.private_key_pem.encode())
     return findings, [_certificate_fact(EventType.CERTIFICATE_VALIDATED, certificate)]
-
-
-def key_binding(certificate: Certificate) -> Binding:
-    """Where the private key is kept."""
-    return Binding(account_id=certificate.account_id, subject_id=certificate.id, purpose=Purpose.PRIVATE_KEY)
 
 
 def _describe(certificate: Certificate, report: Inspection) -> None:

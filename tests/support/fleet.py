@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Quota, Region
 from shared.config.settings import Settings
 from shared.crypto.vault import create_kek_file, load_vault
 from shared.domain.certificates import CertificateSource, CertificateType
 from shared.domain.scopes import ALL_SCOPES
-from shared.models import Certificate, Deployment, Job
+from shared.models import Certificate, Deployment, Job, Listener
 from shared.models.database import Database
 from shared.usecases import rollout
 from shared.usecases.accounts import create_account
 from shared.usecases.context import Context
-from shared.usecases.deployment import DriverFor, work_in_region
+from shared.usecases.driver_registry import build_driver
+from shared.usecases.proof import Prober
+from shared.usecases.region_tools import DriverFor, RegionTools
+from shared.usecases.region_work import work_in_region_of
 from shared.usecases.submission import NewCertificate, submit_certificate
 from shared.usecases.tokens import Caller, create_token
 from shared.usecases.validation import validate_job
 from shared.wakeups import Task, WakeUp
 from tests.support import pki
+from tests.support.memory_balancers import MemoryProber
 
 REGIONS = ("cn-hangzhou", "eu-central-1", "us-west-1")
 
@@ -53,6 +56,19 @@ class Fleet:
     caller: Caller
     now: datetime
     driver_for: DriverFor = build_driver
+    prober: Prober = field(default_factory=MemoryProber)
+
+    @property
+    def tools(self) -> RegionTools:
+        """What work at a region uses; nothing is waited for, since no balancer here settles late."""
+        return RegionTools(
+            driver_for=self.driver_for, prober=self.prober, clock=lambda: self.now, settling=timedelta(0)
+        )
+
+    def work(self, deployment_id: str, *, driver_for: DriverFor | None = None) -> None:
+        """Do what is due in the deployment's region, with the fleet's drivers or these."""
+        tools = replace(self.tools, driver_for=driver_for or self.driver_for)
+        work_in_region_of(self.context, tools, Deployment, deployment_id)
 
     def transaction(self) -> AbstractContextManager[Session]:
         return self.context.transaction()
@@ -84,7 +100,9 @@ class Fleet:
             if wake_up.task is Task.VALIDATE:
                 validate_job(self.context, wake_up.id, now=self.now)
             elif wake_up.task is Task.DEPLOY:
-                work_in_region(self.context, self.driver_for, wake_up.id, clock=lambda: self.now)
+                self.work(wake_up.id)
+            elif wake_up.task is Task.BIND:
+                work_in_region_of(self.context, self.tools, Listener, wake_up.id)
             else:
                 others.append(wake_up)
         self.room.waiting.extend(others)

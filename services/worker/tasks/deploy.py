@@ -1,13 +1,14 @@
-"""Queue ``deploy``: one task a region, in parallel."""
+"""Queue ``deploy``: one region at a time and task; whoever is woken for a row does all that is due in its region."""
 
 from __future__ import annotations
 
 from celery import Celery
 
-from shared.usecases.driver_registry import build_driver
-from services.worker.task import task, utc_now
+from services.worker import runtime
+from services.worker.task import task
+from shared.models import Deployment, Listener
 from shared.usecases.context import Context
-from shared.usecases.deployment import work_in_region
+from shared.usecases.region_work import work_in_region_of
 from shared.wakeups import Task
 
 
@@ -16,4 +17,8 @@ def register(app: Celery) -> None:
 
     @task(app, Task.DEPLOY)
     def deploy(context: Context, deployment_id: str) -> None:
-        work_in_region(context, build_driver, deployment_id, clock=utc_now)
+        work_in_region_of(context, runtime.region_tools(), Deployment, deployment_id)
+
+    @task(app, Task.BIND)
+    def bind(context: Context, listener_id: str) -> None:
+        work_in_region_of(context, runtime.region_tools(), Listener, listener_id)

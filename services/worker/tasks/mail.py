@@ -5,8 +5,9 @@ from __future__ import annotations
 from celery import Celery
 
 from services.worker import runtime
-from services.worker.task import task, utc_now
+from services.worker.task import task
 from shared.usecases import reminder_mail, reminder_scan
+from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
 from shared.wakeups import Task
 

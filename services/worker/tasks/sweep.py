@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from celery import Celery
 
-from services.worker.task import task, utc_now
+from services.worker.task import task
 from shared.usecases import sweep as sweeping
+from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
 from shared.wakeups import Task
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from celery import Celery
 
-from services.worker.task import task, utc_now
+from services.worker.task import task
+from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
 from shared.usecases.validation import validate_job
 from shared.wakeups import Task

@@ -6,17 +6,17 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import pytest
 from sqlalchemy import update
 
-from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.models import Deployment, Job, Secret, leases
 from shared.usecases import rollout
-from shared.usecases.deployment import work_in_region
 from shared.usecases.driver import Driver, Owner, Staged
+from shared.usecases.driver_registry import build_driver
 from shared.usecases.validation import validate_job
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, build_fleet, region, server_upload
@@ -36,11 +36,7 @@ def validated_deployment(fleet: Fleet) -> tuple[str, str, str]:
 def test_of_many_workers_woken_for_one_region_exactly_one_works(fleet: Fleet) -> None:
     job_id, certificate_id, deployment_id = validated_deployment(fleet)
     with ThreadPoolExecutor(8) as pool:
-        list(
-            pool.map(
-                lambda _: work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now), range(8)
-            )
-        )
+        list(pool.map(lambda _: fleet.work(deployment_id), range(8)))
     assert fleet.deployments(certificate_id)[REGION].attempt == 1
     assert fleet.job(job_id).state == "succeeded"
 
@@ -56,15 +52,18 @@ def test_a_stale_worker_changes_nothing(fleet: Fleet) -> None:
         def __getattr__(self, name: str) -> object:
             return getattr(self._inner, name)
 
+        def fenced(self, _fence: int) -> Self:
+            return self
+
         def stage(self, material: Material, *, owner: Owner) -> Staged:
             fleet.pass_time(fleet.context.settings.lease + timedelta(seconds=1))
-            work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+            fleet.work(deployment_id)
             return self._inner.stage(material, owner=owner)
 
     def driver_for(declared: Region) -> Driver:
         return Overtaken(build_driver(declared))  # type: ignore[return-value] # delegates the rest
 
-    work_in_region(fleet.context, driver_for, deployment_id, clock=lambda: fleet.now)
+    fleet.work(deployment_id, driver_for=driver_for)
     row = fleet.deployments(certificate_id)[REGION]
     assert (row.state, row.attempt, row.fence) == ("deployed", 2, 2)
     assert fleet.job(job_id).state == "succeeded"
@@ -74,12 +73,12 @@ def test_a_worker_that_died_leaves_work_that_is_taken_up_after_its_lease(fleet: 
     job_id, _, deployment_id = validated_deployment(fleet)
     with fleet.transaction() as session:
         assert leases.claim(session, Deployment, deployment_id, now=fleet.now, lease=timedelta(seconds=60)) == 1
-    work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+    fleet.work(deployment_id)
     assert fleet.job(job_id).state == "deploying"
     fleet.pass_time(timedelta(seconds=61))
     with fleet.transaction() as session:
         assert leases.take_unowned(session, Deployment, now=fleet.now, limit=10) == [deployment_id]
-    work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+    fleet.work(deployment_id)
     assert fleet.job(job_id).state == "succeeded"
 
 
@@ -119,9 +118,9 @@ def test_a_deployment_that_kills_every_worker_is_told_and_not_tried_for_ever(fle
 
     for _ in range(6):
         with pytest.raises(Killed):
-            work_in_region(fleet.context, kills, deployment_id, clock=lambda: fleet.now)
+            fleet.work(deployment_id, driver_for=kills)
         fleet.pass_time(fleet.context.settings.lease)
-    work_in_region(fleet.context, kills, deployment_id, clock=lambda: fleet.now)
+    fleet.work(deployment_id, driver_for=kills)
     row = fleet.deployments(certificate_id)[REGION]
     assert (row.state, row.attempt, row.holds_slot) == ("failed", 6, True)
     assert row.error is not None
@@ -133,7 +132,7 @@ def test_a_key_that_no_longer_opens_fails_its_region_and_says_so(fleet: Fleet) -
     job_id, certificate_id, deployment_id = validated_deployment(fleet)
     with fleet.transaction() as session:
         session.execute(update(Secret).values(ciphertext=b"changed"))
-    work_in_region(fleet.context, build_driver, deployment_id, clock=lambda: fleet.now)
+    fleet.work(deployment_id)
     row = fleet.deployments(certificate_id)[REGION]
     assert row.error is not None
     assert row.error["code"] == "secret_unreadable"
@@ -173,7 +172,7 @@ def test_an_earlier_job_keeps_its_answer_when_a_region_has_moved_on(fleet: Fleet
     validate_job(fleet.context, job_id, now=fleet.now)
     fleet.room.waiting.clear()
     rows = fleet.deployments(certificate_id)
-    work_in_region(fleet.context, build_driver, rows[REGION].id, clock=lambda: fleet.now)
+    fleet.work(rows[REGION].id)
     fleet.change(rollout.remove_region, certificate_id, REGION)
-    work_in_region(fleet.context, build_driver, rows["us-west-1"].id, clock=lambda: fleet.now)
+    fleet.work(rows["us-west-1"].id)
     assert fleet.job(job_id).state == "succeeded"

@@ -6,15 +6,16 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
 from shared.usecases import rollout
 from shared.usecases.driver import Driver, Owner, Staged
+from shared.usecases.driver_registry import build_driver
 from shared.usecases.sweep import sweep
 from tests.support.fleet import REGIONS, Fleet, new_caller, server_upload
 
@@ -30,6 +31,9 @@ class Shaky:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
+
+    def fenced(self, _fence: int) -> Self:
+        return self
 
     def stage(self, material: Material, *, owner: Owner) -> Staged:
         if self._errors:
