@@ -4,35 +4,44 @@
 
     class TestMyDriver(DriverContract):
         @pytest.fixture
-        def new_driver(self, tmp_path: Path) -> NewDriver:
+        def new_driver(self, my_balancer: MyBalancer) -> NewDriver:
+            self.address = my_balancer.address
             return lambda: MyDriver(...)   # each call: another instance for the same, initially empty balancer
+
+        def handshake(self, listener: Listener) -> str:   # optional: what a client really gets
+            return leaf_seen(Prober(), self.address, listener)
+
+The balancer may be slow and may be started once for many tests, as long as each test finds it empty. What every test
+wants is in the docstrings of ``shared/usecases/driver.py``; this page for people: ``docs/drivers.md``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Final
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
-from shared.domain.certificates import CertificateType, Material
+from shared.domain.certificates import Material
 from shared.errors import DriverError, InvalidMaterial, Unsupported
-from shared.usecases.driver import Driver, Listener, ObjectName, Owner, Readback, Ref, Staged
+from shared.usecases.driver import Driver, ObjectName, Readback, Ref, Staged
+from tests.contract.kit_fencing import FencingObligations, NewDriver
+from tests.contract.kit_listeners import ListenerObligations, leaf_seen
+from tests.contract.kit_material import absent_ref, ca_material, key_lines, listener_of, owner, server_material
 
-NewDriver = Callable[[], Driver]
-
-BORN: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""Drivers do not look at dates, so a fixed instant never expires a test."""
+__all__ = [
+    "DriverContract",
+    "NewDriver",
+    "ObjectContract",
+    "absent_ref",
+    "ca_material",
+    "leaf_seen",
+    "listener_of",
+    "owner",
+    "server_material",
+]
 
 CONCURRENT: Final = 8
 
@@ -40,44 +49,8 @@ MOST_CERTIFICATES: Final = 100
 """Validation lets no more through (``too_large``), so nothing larger is ever staged."""
 
 
-@cache
-def server_material(common_name: str = "shop.example", *, serial: int = 1) -> Material:
-    """A self-signed leaf and its key; another serial is other content."""
-    pem, key, fingerprint = _self_signed(common_name, serial)
-    return Material(
-        type=CertificateType.SERVER, certificate_pem=pem, private_key_pem=key, fingerprint_sha256=fingerprint
-    )
-
-
-@cache
-def ca_material(common_name: str = "Clients CA", *, certificates: int = 1) -> Material:
-    """So many CA certificates in one object; the fingerprint is the first one's."""
-    made = [_self_signed(f"{common_name} {number}", number + 1) for number in range(certificates)]
-    return Material(
-        type=CertificateType.CA, certificate_pem="".join(pem for pem, _, _ in made), fingerprint_sha256=made[0][2]
-    )
-
-
-def owner(account_id: str = "acct_one", *, certificate_id: str = "cert_one") -> Owner:
-    """Somebody's certificate."""
-    return Owner(account_id=account_id, certificate_id=certificate_id)
-
-
-def absent_ref(material: Material | None = None) -> Ref:
-    """A well-formed reference to what nobody staged."""
-    name = ObjectName.of(material or server_material(), owner(certificate_id="cert_absent"))
-    return Ref(name=name, remote_id=name.label)
-
-
-def listener_of(staged: Staged) -> Listener:
-    """A one-way listener of one host."""
-    return Listener(
-        account_id=staged.ref.name.account_id, listener_id="lsn_one", hosts=("shop.example",), server=staged.ref
-    )
-
-
-class DriverContract:
-    """What holds for every driver. A subclass gives ``new_driver``; capabilities decide which tests apply."""
+class ObjectContract(FencingObligations):
+    """The part of :class:`DriverContract` for drivers that deliver certificates and serve no listeners."""
 
     @pytest.fixture
     def new_driver(self) -> NewDriver:
@@ -224,44 +197,35 @@ class DriverContract:
         staged = driver.stage(largest, owner=owner())
         assert driver.snapshot().find(staged.ref.name) is not None
 
-    def test_listeners_change_once_or_are_refused_with_a_sentence(self, new_driver: NewDriver) -> None:
+    def test_listeners_are_refused_with_a_sentence_or_held_to_all_of_their_obligations(
+        self, new_driver: NewDriver
+    ) -> None:
         driver = new_driver()
+        if driver.capabilities.listeners:
+            assert isinstance(self, DriverContract)
+            return
         listener = listener_of(driver.stage(server_material(), owner=owner()))
         for verb in (driver.bind, driver.unbind):
-            if driver.capabilities.listeners:
-                assert [verb(listener), verb(listener)] == [True, False]
-            else:
-                with pytest.raises(Unsupported, match=r"\w+ \w+ \w+"):
-                    verb(listener)
+            with pytest.raises(Unsupported, match=r"\w+ \w+ \w+"):
+                verb(listener)
 
     def test_no_key_shows_in_any_answer(self, new_driver: NewDriver) -> None:
         driver, material = new_driver(), server_material()
         staged = driver.stage(material, owner=owner())
         shown = repr((driver, staged, driver.snapshot(), driver.capabilities))
-        assert not _key_lines(material) & set(shown.replace("\\n", "\n").split("\n"))
+        assert not key_lines(material) & set(shown.replace("\\n", "\n").split("\n"))
         assert "PRIVATE KEY" not in shown
 
     def test_a_refusal_names_no_key(self, new_driver: NewDriver) -> None:
         material = dataclasses.replace(server_material(), certificate_pem="", fingerprint_sha256="0" * 64)
         with pytest.raises(DriverError) as refused:
             new_driver().stage(material, owner=owner())
-        assert not any(line in f"{refused.value!r} {refused.value.hint}" for line in _key_lines(material))
+        assert not any(line in f"{refused.value!r} {refused.value.hint}" for line in key_lines(material))
 
 
-def _key_lines(material: Material) -> set[str]:
-    assert material.private_key_pem is not None
-    return {line for line in material.private_key_pem.splitlines() if line and not line.startswith("-")}
+class DriverContract(ObjectContract, ListenerObligations):
+    """What holds for every driver. A subclass gives ``new_driver``; capabilities decide which tests apply.
 
-
-def _self_signed(common_name: str, serial: int) -> tuple[str, str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    certificate = (
-        x509.CertificateBuilder(subject_name=name, issuer_name=name, public_key=key.public_key(), serial_number=serial)
-        .not_valid_before(BORN)
-        .not_valid_after(BORN + timedelta(days=90))
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(Encoding.PEM).decode()
-    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return pem, key_pem, hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+    A driver whose balancer can be reached by clients also overrides ``handshake``
+    (:meth:`tests.contract.kit_listeners.ListenerObligations.handshake`), which lets the kit look from outside.
+    """

@@ -8,10 +8,10 @@ import pytest
 
 from services.worker.drivers.directory import DirectoryDriver
 from shared.config.regions import Region
-from tests.contract.driver_kit import DriverContract, NewDriver
+from tests.contract.driver_kit import NewDriver, ObjectContract
 
 
-class TestDirectoryDriver(DriverContract):
+class TestDirectoryDriver(ObjectContract):
     @pytest.fixture
     def new_driver(self, tmp_path: Path) -> NewDriver:
         region = Region(id="local", name="Local", driver="directory", settings={"path": str(tmp_path / "region")})
