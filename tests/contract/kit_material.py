@@ -21,16 +21,14 @@ LIFETIME: Final = timedelta(days=3650)
 """Drivers do not look at dates, so a fixed instant never expires a test."""
 
 
-@cache
 def server_material(common_name: str = "shop.example", *, serial: int = 1) -> Material:
     """A self-signed leaf and its key; another serial is other content."""
-    pem, key, fingerprint = _self_signed(common_name, serial)
+    pem, key, fingerprint = _self_signed(common_name, serial, is_ca=False)
     return Material(
         type=CertificateType.SERVER, certificate_pem=pem, private_key_pem=key, fingerprint_sha256=fingerprint
     )
 
 
-@cache
 def ca_material(common_name: str = "Clients CA", *, certificates: int = 1) -> Material:
     """So many CA certificates in one object; the fingerprint is the first one's."""
     made = [_self_signed(f"{common_name} {number}", number + 1, is_ca=True) for number in range(certificates)]
@@ -80,7 +78,8 @@ def key_lines(material: Material) -> set[str]:
     return {line for line in material.private_key_pem.splitlines() if line and not line.startswith("-")}
 
 
-def _self_signed(common_name: str, serial: int, *, is_ca: bool = False) -> tuple[str, str, str]:
+@cache
+def _self_signed(common_name: str, serial: int, *, is_ca: bool) -> tuple[str, str, str]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from shared.usecases.driver_registry import build_driver, known_drivers
 from shared.config.regions import Region
-from shared.errors import AuthRefused, Busy, Misconfigured, OutcomeUnknown
+from shared.errors import AuthRefused, Busy, Misconfigured, OutcomeUnknown, Replan
 from shared.usecases.driver import Driver
+from shared.usecases.driver_registry import build_driver, known_drivers
 from tests.contract.driver_kit import owner, server_material
 from tests.support.drivers.certfleet_test_drivers import Fault, read_faults, write_faults
 
@@ -39,7 +39,7 @@ def faulty(path: Path, *faults: Fault) -> Driver:
 
 
 def test_they_are_known_beside_the_built_in_ones() -> None:
-    assert {"directory", "faulty", "slow"} <= set(known_drivers())
+    assert {"directory", "faulty", "memory", "slow"} <= set(known_drivers())
 
 
 def test_another_process_finds_them_on_its_path() -> None:
@@ -79,6 +79,24 @@ def test_a_fault_afterwards_loses_only_the_answer(tmp_path: Path) -> None:
     with pytest.raises(OutcomeUnknown):
         driver.stage(server_material(), owner=owner())
     assert driver.stage(server_material(), owner=owner()).created is False
+
+
+def test_a_fenced_slow_driver_is_as_slow_and_fenced(tmp_path: Path) -> None:
+    driver = build("slow", tmp_path, delay_seconds=0.05)
+    driver.fenced(7).stage(server_material(), owner=owner())
+    begun = time.monotonic()
+    with pytest.raises(Replan):
+        driver.fenced(6).stage(server_material(serial=2), owner=owner())
+    assert time.monotonic() - begun >= 0.05
+
+
+def test_a_fenced_faulty_driver_fails_as_told_and_is_fenced(tmp_path: Path) -> None:
+    driver = faulty(tmp_path, Fault(error="Busy"))
+    with pytest.raises(Busy):
+        driver.fenced(7).stage(server_material(), owner=owner())
+    driver.fenced(7).stage(server_material(), owner=owner())
+    with pytest.raises(Replan):
+        driver.fenced(6).stage(server_material(serial=2), owner=owner())
 
 
 def test_a_fault_without_number_lasts_until_the_file_changes(tmp_path: Path) -> None:

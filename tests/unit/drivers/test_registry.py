@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from services.worker.drivers.directory import DirectoryDriver
-from shared.usecases.driver_registry import build_driver, known_drivers
 from shared.config.regions import Region
 from shared.errors import Misconfigured
+from shared.usecases.driver_registry import build_driver, known_drivers
 
 pytestmark = pytest.mark.unit
 
