@@ -80,6 +80,8 @@ EXAMPLES: Final[dict[str, Document]] = {
     },
     "listener.changed": {
         "listener_id": "lsn_01k2x7d8q9c5w3v6t1m4n0pr8t",
+        "job_id": _JOB["job_id"],
+        "certificate_id": _JOB["certificate_id"],
         "region": "cn-hangzhou",
         "change": "created",
     },

@@ -67,6 +67,7 @@ class Code(StrEnum):
     SAMPLE_NOT_ALLOWED = "sample_not_allowed"
     MANAGED_SOURCE_IS_SERVER_ONLY = "managed_source_is_server_only"
     DUPLICATE_OF = "duplicate_of"
+    HOST_NOT_COVERED = "host_not_covered"
     QUOTA_EXCEEDED = "quota_exceeded"
     UNKNOWN_REGION = "unknown_region"
     CHAIN_OUT_OF_ORDER = "chain_out_of_order"
@@ -172,8 +173,9 @@ _ENTRIES: Final = (
     ),
     _error(
         Code.KEY_ALGORITHM_NOT_SUPPORTED,
-        "The region does not take this key algorithm or size. The rule looks at the server certificate's key and at "
-        "every CA certificate's key, not at intermediates. Without a region, RSA 1024, 2048 and 4096 are allowed.",
+        "The region does not take this key algorithm or size: the operator's key policy does not list it, or the region's "
+        "load balancer does not support it; the message says which. The rule looks at the server certificate's key and "
+        "at every CA certificate's key, not at intermediates. Without a region, RSA 1024, 2048 and 4096 are allowed.",
         "Request a certificate for an RSA 2048 key, or select regions that take this algorithm.",
     ),
     _warning(
@@ -253,6 +255,12 @@ _ENTRIES: Final = (
         Code.DUPLICATE_OF,
         "The account already has a live certificate with the same fingerprint.",
         "Use the existing certificate, or go on if a second entry is wanted.",
+        origin=Origin.DATABASE,
+    ),
+    _error(
+        Code.HOST_NOT_COVERED,
+        "New content that replaces a certificate does not cover a host name that a listener serves with the old one.",
+        "Get a certificate with all of these names, or take the host names out of the listeners first.",
         origin=Origin.DATABASE,
     ),
     _error(

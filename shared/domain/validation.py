@@ -97,6 +97,26 @@ def quota_exceeded(region: str, type: CertificateType, limit: int) -> Finding:  
     )
 
 
+def no_slot_to_replace(region: str, type: CertificateType, limit: int) -> Finding:  # noqa: A002 - the request's own word
+    """The old one stays until the new one is proven, so a replacement needs one slot beside it."""
+    return finding(
+        Code.QUOTA_EXCEEDED,
+        "regions",
+        message=f"The region {region} already holds {limit} certificates of type {type}, the most it may. Replacing"
+        " needs one free slot: the new one is put beside the old one and proven before the old one goes.",
+    )
+
+
+def host_not_covered(hosts: Sequence[str], names: Sequence[str], *, listener: str) -> Finding:
+    """New content lacks names of a listener that serves the old content."""
+    return finding(
+        Code.HOST_NOT_COVERED,
+        "certificate",
+        message=f"The certificate is not valid for {', '.join(hosts)}, which the listener {visible(listener)} serves;"
+        f" it covers {', '.join(names) or 'no name'}.",
+    )
+
+
 def unknown_region(region: str, known: Iterable[str]) -> Finding:
     """The request names a region that no operator declared."""
     return finding(

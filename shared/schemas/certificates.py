@@ -208,6 +208,24 @@ def _missing(hint: str) -> Fault:
     return Fault(code="missing_field", message="This field is required.", hint=hint)
 
 
+class ReplacementIn(Body):
+    """New content for a certificate."""
+
+    certificate = fields.String(
+        required=True,
+        metadata={"description": "PEM: the server certificate, then its intermediates; or CA certificates."},
+    )
+    private_key = fields.String(
+        load_default=None, allow_none=True, metadata={"description": "PEM, unencrypted; server only."}
+    )
+    callback_url = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=web_url,
+        metadata={"description": "Receives this job's events, signed.", "example": "https://ci.example.com/hook"},
+    )
+
+
 class CertificatePatchIn(Body):
     """What may be changed about a certificate; the content never."""
 

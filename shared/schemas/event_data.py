@@ -58,6 +58,7 @@ class JobData(Schema):
         values=fields.String(validate=OneOf([state.value for state in DeploymentState]), allow_none=True),
         metadata={"description": "Each region's answer to this job; with the job's end."},
     )
+    listener_id = text("The listener that it was about, if it was about one; with the job's end.")
     error = fields.Nested(JobErrorData, metadata={"description": "Unless it succeeded."})
 
 
@@ -119,6 +120,8 @@ class ListenerData(Schema):
     """A listener as it is after the event."""
 
     listener_id = text("The listener.", required=True)
+    job_id = text("The job that worked on it last.", required=True)
+    certificate_id = text("Its server certificate.", required=True)
     region = text("Region id.", required=True)
     change = text("What happened to it.", required=True, validate=OneOf(["created", "changed", "deleted"]))
 
@@ -153,5 +156,5 @@ DATA: Final[dict[str, type[Schema]]] = {
 }
 """By type; a test proves the keys to be those of ``shared/events/catalogue.py`` (schemas do not import events)."""
 
-RESERVED: Final = frozenset({"certificate.replaced", "deployment.drifted", "deployment.recovered", "listener.changed"})
+RESERVED: Final[frozenset[str]] = frozenset()
 """Types that no code of this version sends yet; their shapes may still change."""

@@ -203,6 +203,7 @@ def _bound(
     listener.ca_certificate_id = wanted.ca_certificate_id
     listener.change = None
     listener.state = ListenerState.BOUND
+    leases.finished(listener)
     listener.error = None
     listener.revision += 1
     _free_hosts(session, listener, keep=wanted.hosts)
@@ -216,6 +217,7 @@ def _bound(
 
 def _unbound(session: Session, listener: Listener, *, now: datetime) -> list[Fact]:
     listener.state = ListenerState.DELETED
+    leases.finished(listener)
     listener.deleted_at = now
     listener.change = None
     listener.error = None
@@ -274,13 +276,13 @@ def _fail(session: Session, listener: Listener, *, is_unbinding: bool) -> None:
     """A listener that was bound before still is, as it was; the error says what did not come of it."""
     listener.change = None
     listener.state = ListenerState.BOUND if listener.revision else ListenerState.FAILED
+    leases.finished(listener)
     if not is_unbinding:
         _free_hosts(session, listener, keep=tuple(listener.hosts))
 
 
 def _settle(session: Session, listener: Listener, facts: list[Fact], *, is_failed: bool, now: datetime) -> None:
     listener.updated_at = now
-    leases.finished(listener)
     if settlement.answer_listener(session, listener, is_failed=is_failed, now=now):
         settlement.settle_region(session, listener.job_id, *facts, now=now)
     else:

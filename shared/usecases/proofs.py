@@ -156,7 +156,7 @@ def _states(session: Session, deployment: Deployment) -> dict[str, datetime | No
         Listener.ca_certificate_id == deployment.certificate_id,
     )
     statement = select(Listener.served, func.min(Listener.served_checked_at)).where(_is_shown(deployment.region), uses)
-    return dict(session.execute(statement.group_by(Listener.served)).tuples())
+    return dict(session.execute(statement.group_by(Listener.served)).all())
 
 
 def _is_shown(region: str) -> ColumnElement[bool]:

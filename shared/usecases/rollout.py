@@ -15,6 +15,7 @@ from shared.models import Certificate, Deployment, Job
 from shared.usecases import audit, jobs, submission
 from shared.usecases.browsing import find_certificate
 from shared.usecases.context import Context
+from shared.usecases.replacement import must_not_be_replaced
 from shared.usecases.tokens import Caller
 
 
@@ -29,6 +30,7 @@ def add_regions(
     """
     submission.check_regions(context, regions)
     certificate = find_certificate(session, caller, certificate_id, lock=True)
+    must_not_be_replaced(session, certificate)
     _must_be_valid(certificate)
     existing = {row.region: row for row in _deployments(session, certificate) if row.region in regions}
     _must_be_idle(existing.values())
@@ -48,6 +50,7 @@ def retry_region(session: Session, caller: Caller, certificate_id: str, region: 
         Conflict: the region has not failed.
     """
     certificate = find_certificate(session, caller, certificate_id, lock=True)
+    must_not_be_replaced(session, certificate)
     deployment = _deployment(session, certificate, region)
     _must_be_idle([deployment])
     if deployment.state != DeploymentState.FAILED:
@@ -59,6 +62,7 @@ def retry_region(session: Session, caller: Caller, certificate_id: str, region: 
     intent = Intent(deployment.intent)
     if intent is Intent.DEPLOY:
         _must_be_valid(certificate)
+        _must_be_the_successor(session, certificate)
     job = jobs.open_job(session, certificate, JobKind.REMOVE if intent is Intent.REMOVE else JobKind.RETRY, now=now)
     jobs.assign(session, job, [deployment], intent, now=now)
     return _begin(session, caller, job, "deployment.retried", now=now)
@@ -72,6 +76,7 @@ def remove_region(session: Session, caller: Caller, certificate_id: str, region:
         Conflict: the region is being worked on.
     """
     certificate = find_certificate(session, caller, certificate_id, lock=True)
+    must_not_be_replaced(session, certificate)
     deployment = _deployment(session, certificate, region)
     _must_be_idle([deployment])
     if deployment.state == DeploymentState.REMOVED:
@@ -90,6 +95,7 @@ def remove_certificate(session: Session, caller: Caller, certificate_id: str, *,
         Conflict: it is being validated or worked on somewhere.
     """
     certificate = find_certificate(session, caller, certificate_id, lock=True)
+    must_not_be_replaced(session, certificate)
     if certificate.state == CertificateState.VALIDATING:
         raise Conflict("The certificate is still being validated.", code="busy", hint="Wait for its job to end.")
     deployments = _deployments(session, certificate)
@@ -111,6 +117,21 @@ def _deployment(session: Session, certificate: Certificate, region: str) -> Depl
         if row.region == region:
             return row
     raise NotFound(f"The certificate is not in the region {region!r}.", hint="GET the certificate to see where it is.")
+
+
+def _must_be_the_successor(session: Session, certificate: Certificate) -> None:
+    """New content that came nowhere is taken up again only while nothing else has taken the old one's place."""
+    if certificate.replaces_id is None:
+        return
+    old = session.get_one(Certificate, certificate.replaces_id, with_for_update={"key_share": True})
+    if old.replaced_by_id not in (None, certificate.id):
+        raise Conflict(
+            f"Meanwhile {old.replaced_by_id} has replaced {old.id}.",
+            code="already_replaced",
+            hint=f"Replace {old.replaced_by_id} instead.",
+            context={"replaced_by": old.replaced_by_id},
+        )
+    old.replaced_by_id = certificate.id
 
 
 def _must_be_valid(certificate: Certificate) -> None:

@@ -59,7 +59,7 @@ def submit_certificate(
     certificate = _new_certificate(caller, request, now=now)
     session.add(certificate)
     session.flush()
-    _keep_upload(context, session, certificate, request)
+    keep_upload(context, session, certificate, certificate_pem=request.certificate, private_key_pem=request.private_key)
     job = jobs.open_job(session, certificate, JobKind.CREATE, now=now)
     jobs.assign(session, job, jobs.new_deployments(certificate, job, request.regions, now=now), Intent.DEPLOY, now=now)
     if request.callback_url is not None:
@@ -133,7 +133,14 @@ def _new_certificate(caller: Caller, request: NewCertificate, *, now: datetime) 
     )
 
 
-def _keep_upload(context: Context, session: Session, certificate: Certificate, request: NewCertificate) -> None:
-    """Both fields are sealed: people paste keys into the certificate field, too."""
-    upload = json.dumps({"certificate": request.certificate, "private_key": request.private_key}).encode()
+def keep_upload(
+    context: Context,
+    session: Session,
+    certificate: Certificate,
+    *,
+    certificate_pem: str | None,
+    private_key_pem: str | None,
+) -> None:
+    """Both fields are sealed until they are validated: people paste keys into the certificate field, too."""
+    upload = json.dumps({"certificate": certificate_pem, "private_key": private_key_pem}).encode()
     secrets.keep(session, context.vault, upload_binding(certificate), upload)

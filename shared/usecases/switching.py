@@ -23,7 +23,7 @@ from shared.errors import DriverError
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
-from shared.models import Certificate, Deployment, Listener, leases
+from shared.models import Certificate, Deployment, Job, Listener, leases
 from shared.telemetry import describe_exception
 from shared.usecases import jobs, proofs, serving
 from shared.usecases.context import Context
@@ -193,6 +193,27 @@ def succeed_predecessor(session: Session, certificate_id: str, successor_id: str
         return []
     data = {"certificate_id": certificate_id, "replaced_by": successor_id, "job_id": job_id}
     return [Fact(type=EventType.CERTIFICATE_REPLACED, data=data)]
+
+
+def succeed_predecessor_nowhere(session: Session, job: Job) -> list[Fact]:
+    """The same for a certificate that was in no region when it was replaced."""
+    successor = session.get_one(Certificate, job.certificate_id)
+    if successor.replaces_id is None:
+        return []
+    return succeed_predecessor(session, successor.replaces_id, successor.id, job_id=job.id)
+
+
+def served_hosts(session: Session, certificate_id: str, regions: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The host names that listeners of these regions serve with what the certificate replaces, by listener's name."""
+    ancestors = set(_ancestors(session, certificate_id))
+    found = []
+    for region in sorted(regions) if ancestors else ():
+        for listener in _users(session, region, ancestors):
+            shapes = [serving.shape_of(listener), serving.wanted_shape(listener)]
+            hosts = {host for shape in shapes if shape.server_certificate_id in ancestors for host in shape.hosts}
+            if hosts:
+                found.append((listener.name, tuple(sorted(hosts))))
+    return found
 
 
 def _write_down(

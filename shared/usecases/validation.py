@@ -15,14 +15,15 @@ from shared.crypto.inspection import Inspection, Upload, inspect, region_finding
 from shared.crypto.vault import CannotOpen
 from shared.domain.certificates import CertificateFacts, CertificateState, CertificateType
 from shared.domain.findings import Finding, Severity
+from shared.domain.listeners import uncovered_hosts
 from shared.domain.rollout import Intent, JobKind, JobState
-from shared.domain.validation import duplicate_of, quota_exceeded
+from shared.domain.validation import duplicate_of, host_not_covered, no_slot_to_replace, quota_exceeded
 from shared.errors import CertfleetError, NotFound
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, Purpose, leases
-from shared.usecases import jobs, secrets, settlement, slots, submission
+from shared.usecases import jobs, secrets, settlement, slots, submission, switching
 from shared.usecases.context import Context
 from shared.usecases.material import key_binding
 from shared.wakeups import Task, WakeUp
@@ -77,7 +78,7 @@ def _inspect(context: Context, job_id: str, *, now: datetime) -> Inspection | No
     """Look at the upload, outside any transaction; ``None`` when the job brings none."""
     with context.transaction() as session:
         job = session.get_one(Job, job_id)
-        if job.kind != JobKind.CREATE:
+        if job.kind not in (JobKind.CREATE, JobKind.REPLACE):
             return None
         certificate = session.get_one(Certificate, job.certificate_id)
         sealed = secrets.read(session, context.vault, submission.upload_binding(certificate))
@@ -127,6 +128,7 @@ def _decide(context: Context, session: Session, job: Job, report: Inspection | N
         facts: list[Fact] = []
     else:
         findings, facts = _record(context, session, certificate, report)
+        findings += _uncovered(session, certificate, deployments)
     job.findings = [as_document(finding) for finding in findings]
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
@@ -142,6 +144,18 @@ def _policy_findings(context: Context, certificate: Certificate, deployments: li
         return []
     by_region = region_findings(facts_of(certificate), key_policies=_policies(context, wanted))
     return list(dict.fromkeys(finding for findings in by_region.values() for finding in findings))
+
+
+def _uncovered(session: Session, certificate: Certificate, deployments: list[Deployment]) -> list[Finding]:
+    """New content that replaces a certificate has to cover what its listeners serve."""
+    if certificate.replaces_id is None or certificate.type != CertificateType.SERVER or not certificate.names:
+        return []
+    served = switching.served_hosts(session, certificate.id, [row.region for row in deployments])
+    return [
+        host_not_covered(missing, certificate.names, listener=name)
+        for name, hosts in served
+        if (missing := uncovered_hosts(hosts, certificate.names))
+    ]
 
 
 def _record(
@@ -231,7 +245,8 @@ def _dispatch(
     wanted = [row for row in deployments if row.intent == Intent.DEPLOY and row.region in regions]
     quotas = {row.region: regions[row.region].quota for row in wanted}
     for deployment in slots.reserve(session, wanted, quotas):
-        finding = quota_exceeded(
+        refusal = no_slot_to_replace if job.kind == JobKind.REPLACE else quota_exceeded
+        finding = refusal(
             deployment.region,
             CertificateType(deployment.certificate_type),
             slots.limit(quotas[deployment.region], deployment.certificate_type),
@@ -244,6 +259,8 @@ def _dispatch(
         if deployment.next_attempt_at is not None:
             leases.due(deployment, now, wake_at=now + FIRST_WAKE)
             events.wake(session, WakeUp(Task.DEPLOY, deployment.id))
+    if job.kind == JobKind.REPLACE and not deployments:
+        facts += switching.succeed_predecessor_nowhere(session, job)
     settlement.settle_job(session, job, now=now, facts=facts)
 
 

@@ -26,12 +26,14 @@ from shared.schemas.certificates import (
     CertificatePage,
     CertificatePatchIn,
     CertificateQuery,
+    ReplacementIn,
 )
 from shared.schemas.jobs import JobAcceptedOut
 from shared.usecases import browsing
 from shared.usecases.browsing import CertificateFilters
 from shared.usecases.downloads import Download, download_certificate
 from shared.usecases.editing import edit_certificate
+from shared.usecases.replacement import NewContent, replace_certificate
 from shared.usecases.rollout import remove_certificate
 from shared.usecases.submission import submit_certificate
 
@@ -97,6 +99,24 @@ def remove(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValu
     call = current_call()
     job = remove_certificate(call.session, call.caller, certificate_id, now=call.now)
     return accepted(call, job)
+
+
+@blueprint.post("/v1/certificates/<certificate_id>/replace")
+@authorized(Scope.WRITE)
+@blueprint.takes(ReplacementIn)
+@blueprint.answers(AcceptedOut, HTTPStatus.ACCEPTED, description=DESCRIPTION)
+def replace(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Put new content in the certificate's place.
+
+    The answer's certificate is the new one. In every region it is staged, its listeners move to it, each is proven by a
+    handshake, and only then the old one goes; a region that fails stays on the old one.
+    """
+    call = current_call()
+    content = NewContent(**json_data)
+    job, certificate = replace_certificate(
+        call.context, call.session, call.caller, certificate_id, content, now=call.now
+    )
+    return accepted(call, job, certificate=browsing.certificate_document(call.session, certificate))
 
 
 @blueprint.get("/v1/certificates/<certificate_id>/download")

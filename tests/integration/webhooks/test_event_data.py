@@ -7,16 +7,22 @@ from typing import Final
 
 from sqlalchemy import select
 
-from shared.usecases.driver_registry import build_driver
 from shared.config.regions import Region
+from shared.domain.rollout import ServedState
+from shared.domain.served import Verdict
 from shared.errors import Unreachable
+from shared.events import log
 from shared.models import Event
 from shared.schemas.event_data import DATA, RESERVED
-from shared.usecases import reminder_scan, rollout, webhooks
+from shared.usecases import proofs, reminder_scan, rollout, webhooks
 from shared.usecases.driver import Driver
+from shared.usecases.driver_registry import build_driver
+from shared.usecases.replacement import NewContent, replace_certificate
 from shared.usecases.sweep import sweep
 from tests.support import pki
 from tests.support.fleet import new_upload, server_upload
+from tests.support.listeners import add_listener
+from tests.support.memory_balancers import MemoryDriver, memory_region
 from tests.support.reminders import add_certificate
 from tests.support.webhook_world import World
 
@@ -40,6 +46,32 @@ def work(world: World, *, hours: int) -> None:
     world.fleet.run()
 
 
+def with_a_balancer_in_memory(region: Region) -> Driver:
+    return MemoryDriver.for_region(region) if region.driver == "memory" else build_driver(region)
+
+
+def a_listener_gets_new_content_and_drifts(world: World) -> None:
+    fleet = world.fleet
+    fleet.driver_for = with_a_balancer_in_memory
+    fleet.context.settings.regions["tokyo"] = memory_region("tokyo")
+    _, old = fleet.submit(server_upload("tokyo.example.com", regions=["tokyo"]))
+    fleet.run()
+    listener_id = add_listener(fleet, "tokyo", ["tokyo.example.com"], server=old)
+    fleet.run()
+    issued = pki.server_with_chain("tokyo.example.com")
+    content = NewContent(certificate=issued.chain_pem, private_key=issued.key_pem)
+    with fleet.transaction() as session:
+        replace_certificate(fleet.context, session, fleet.caller, old, content, now=fleet.now)
+    fleet.run()
+    for state in (ServedState.MISMATCH, ServedState.MATCH):
+        with fleet.transaction() as session:
+            listener = proofs.hold(session, listener_id)
+            assert listener is not None
+            verdict = Verdict(state=state, message="As a client saw it.")
+            facts = proofs.record(session, listener, verdict, now=fleet.now, every=timedelta(minutes=1))
+            log.append(session, listener.account_id, facts, now=fleet.now)
+
+
 def everything_happens(world: World) -> None:
     world.now = pki.NOW
     world.fleet.driver_for = with_a_sick_region
@@ -52,6 +84,7 @@ def everything_happens(world: World) -> None:
     work(world, hours=1)
     world.fleet.change(rollout.remove_certificate, certificate_id)
     work(world, hours=1)
+    a_listener_gets_new_content_and_drifts(world)
     add_certificate(world.fleet, left=timedelta(days=5))
     add_certificate(world.fleet, left=timedelta(days=-1), fingerprint_sha256="cd" * 32)
     reminder_scan.scan(world.context, now=world.now)

@@ -25,7 +25,9 @@ from shared.domain.validation import (
     Presented,
     authority_findings,
     duplicate_of,
+    host_not_covered,
     managed_source_is_server_only,
+    no_slot_to_replace,
     quota_exceeded,
     server_findings,
     unknown_region,
@@ -173,14 +175,18 @@ def test_findings_that_need_the_database_or_the_request_have_constructors() -> N
         duplicate_of("crt_1", "shop"),
         quota_exceeded("cn-hangzhou", CertificateType.CA, 100),
         unknown_region("mars\n", ["cn-hangzhou"]),
+        host_not_covered(["b.example"], ["a.example"], listener="shop"),
+        no_slot_to_replace("cn-hangzhou", CertificateType.SERVER, 100),
     ]
 
     assert {item.code for item in made} == {code for code, entry in CATALOGUE.items() if entry.origin != Origin.UPLOAD}
-    assert [item.field for item in made] == ["type", "certificate", "regions", "regions"]
+    assert [item.field for item in made] == ["type", "certificate", "regions", "regions", "certificate", "regions"]
     assert "shop (crt_1)" in made[1].message
     assert "100 certificates of type ca" in made[2].message
     assert made[3].message == "There is no region mars\\n."
     assert "cn-hangzhou" in made[3].hint
+    assert made[4].message.endswith("b.example, which the listener shop serves; it covers a.example.")
+    assert "one free slot" in made[5].message
 
 
 def test_the_catalogue_explains_every_code_in_sentences() -> None:

@@ -1,0 +1,22 @@
+"""Fixtures: a fleet of balancers in memory on a real database."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fleet import REGIONS, Fleet, build_fleet
+from tests.support.memory_balancers import SITE, forget_balancers, memory_region
+
+
+@pytest.fixture
+def fleet(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    monkeypatch.setattr(sys, "path", [str(SITE), *sys.path])
+    forget_balancers()
+    built = build_fleet(database_url, tmp_path, regions=[memory_region(name) for name in REGIONS])
+    yield built
+    built.context.database.close()
+    forget_balancers()
