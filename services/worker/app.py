@@ -11,6 +11,7 @@ from services.worker.schedule import beat_schedule
 from services.worker.tasks import register_all
 from shared.errors import Misconfigured
 from shared.telemetry import configure_logging
+from shared.usecases.key_policies import tell_unsupported
 from shared.wakeups import PUBLISH_OPTIONS, ROUTES, broker_url
 
 CONFIGURATION: Final[dict[str, Any]] = {
@@ -50,6 +51,7 @@ def create_app() -> Celery:
     celery = Celery("certfleet", broker=broker_url(settings.redis_url))
     celery.conf.update(CONFIGURATION, beat_schedule=beat_schedule(settings))
     configure_logging(settings.log_level)
+    tell_unsupported(settings.regions.values())
     register_all(celery)
     return celery
 

@@ -61,7 +61,7 @@ class Region:
     id: str
     name: str
     driver: str
-    settings: dict[str, Any] = field(default_factory=dict, repr=False)
+    settings: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
     key_policy: frozenset[str] = DEFAULT_KEY_POLICY
     quota: Quota = Quota()
     max_attempts: int = DEFAULT_MAX_ATTEMPTS

@@ -64,7 +64,7 @@ class Inspection:
 def inspect(upload: Upload, *, now: datetime, key_policies: KeyPolicies = _NO_POLICIES) -> Inspection:
     """Find everything that is wrong with an upload, and encode anew what is right. Never raises for any content.
 
-    ``now`` is aware UTC. ``key_policies`` maps region ids to the key algorithms that they allow
+    ``now`` is aware UTC. ``key_policies`` maps region ids to what they take
     (``shared/domain/key_policy.py``); without any, the default policy decides.
     """
     look = _inspect_ca if upload.type is CertificateType.CA else _inspect_server
@@ -88,7 +88,7 @@ def _inspect_server(upload: Upload, *, now: datetime, key_policies: KeyPolicies)
     contents = read_field(upload.certificate, field=CERTIFICATE)
     key_text = upload.private_key if upload.private_key and upload.private_key.strip() else None
     key_contents = read_field(key_text, field=PRIVATE_KEY) if key_text is not None else None
-    allowed = frozenset().union(*key_policies.values())
+    allowed = frozenset().union(*(policy.allowed for policy in key_policies.values()))
     key, found = _key(key_contents, allowed)
     found += _places(contents, key_contents)
     found += _keys_beside(contents, key_contents, key=key, allowed=allowed)

@@ -173,9 +173,10 @@ _ENTRIES: Final = (
     ),
     _error(
         Code.KEY_ALGORITHM_NOT_SUPPORTED,
-        "The region does not take this key algorithm or size: the operator's key policy does not list it, or the region's "
-        "load balancer does not support it; the message says which. The rule looks at the server certificate's key and "
-        "at every CA certificate's key, not at intermediates. Without a region, RSA 1024, 2048 and 4096 are allowed.",
+        "The region does not take this key algorithm or size: the operator's key policy does not list it, or the "
+        "region's load balancer does not support it; the message says which. The rule looks at the server "
+        "certificate's key and at every CA certificate's key, not at intermediates. Without a region, RSA 1024, 2048 "
+        "and 4096 are allowed.",
         "Request a certificate for an RSA 2048 key, or select regions that take this algorithm.",
     ),
     _warning(

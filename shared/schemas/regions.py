@@ -38,7 +38,26 @@ class RegionOut(Answer):
     driver = text("The adapter that speaks to its load balancer.")
     health = fields.Nested(RegionHealthOut)
     listener_address = optional_text('Where its listeners answer, "host:port".')
-    key_policy = fields.List(fields.String(), metadata={"description": "Key algorithms that it takes."})
+    key_policy = fields.List(
+        fields.String(),
+        metadata={
+            "description": "Key algorithms of server certificates that it takes: what the operator lists, less "
+            "what its load balancer cannot serve."
+        },
+    )
+    ca_key_policy = fields.List(
+        fields.String(), metadata={"description": "The same for CA certificates, by which it judges clients."}
+    )
+    listeners = fields.Boolean(
+        allow_none=True,
+        metadata={"description": "Whether it can have HTTPS listeners; null: its driver could not be asked."},
+    )
+    mutual_auth = fields.Boolean(
+        allow_none=True,
+        metadata={
+            "description": "Whether a listener may demand certificates of clients; null: its driver could not be asked."
+        },
+    )
     quota = fields.Nested(QuotaOut)
 
 

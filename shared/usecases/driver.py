@@ -204,6 +204,8 @@ class Capabilities:
         max_ca_certificates: the same for ``ca``.
         key_algorithms: what it can really serve, spelled as in a region's key policy; empty: no limit of its own.
             The product takes the intersection with the region's policy before anything is sent.
+        ca_key_algorithms: the same for the keys of CA certificates, which it does not serve but believes: a client of
+            any other is refused in the handshake. ``None``: as ``key_algorithms``; empty: no limit of its own.
     """
 
     readback: Readback
@@ -215,6 +217,7 @@ class Capabilities:
     max_server_certificates: int | None = None
     max_ca_certificates: int | None = None
     key_algorithms: frozenset[str] = field(default_factory=frozenset)
+    ca_key_algorithms: frozenset[str] | None = None
 
 
 @runtime_checkable

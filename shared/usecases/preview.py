@@ -11,8 +11,10 @@ from sqlalchemy.orm import Session
 from shared.crypto.inspection import Inspection, Upload, inspect, region_findings
 from shared.domain.certificates import CertificateFacts, CertificateSource, CertificateType
 from shared.domain.findings import Finding, Severity, has_errors, sorted_findings
+from shared.domain.key_policy import KeyPolicies
 from shared.domain.validation import duplicate_of, managed_source_is_server_only, unknown_region
 from shared.usecases.context import Context
+from shared.usecases.key_policies import key_policy_of
 from shared.usecases.submission import NO_CERTIFICATE_SERVICE, NewCertificate
 from shared.usecases.tokens import Caller
 from shared.usecases.validation import find_duplicate
@@ -34,7 +36,7 @@ def preview_certificate(
     """Inspect the upload as the worker would. Loads the private key, if there is one, and forgets it."""
     known = context.settings.regions
     unknown = {region: (unknown_region(region, known),) for region in request.regions if region not in known}
-    policies = {region: known[region].key_policy for region in request.regions if region in known}
+    policies = {region: key_policy_of(known[region], request.type) for region in request.regions if region in known}
     by_region: dict[str, tuple[Finding, ...]] = dict.fromkeys(policies, ())
     if request.source is CertificateSource.MANAGED:
         found = _managed(request)
@@ -51,7 +53,7 @@ def preview_certificate(
     )
 
 
-def _inspect(request: NewCertificate, policies: dict[str, frozenset[str]], *, now: datetime) -> Inspection:
+def _inspect(request: NewCertificate, policies: KeyPolicies, *, now: datetime) -> Inspection:
     upload = Upload(type=request.type, certificate=request.certificate or "", private_key=request.private_key)
     return inspect(upload, now=now, key_policies=policies)
 

@@ -10,9 +10,12 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from shared.config.regions import Region
+from shared.domain.certificates import CertificateType
 from shared.domain.rollout import DeploymentState
 from shared.models import Deployment
 from shared.usecases.context import Context
+from shared.usecases.driver_registry import capabilities_of
+from shared.usecases.key_policies import effective_key_policy
 from shared.usecases.tokens import Caller
 
 NOT_THE_REGIONS_FAULT: Final = ("certificate_rejected", "quota_exceeded", "invalid_material", "in_use")
@@ -35,6 +38,7 @@ def list_regions(context: Context, session: Session, caller: Caller) -> list[dic
 def _document(
     region: Region, used: dict[tuple[str, str], int], *, success: Outcome | None, failure: Outcome | None
 ) -> dict[str, Any]:
+    capabilities = capabilities_of(region)
     limits = {"server": region.quota.server, "ca": region.quota.ca}
     return {
         "id": region.id,
@@ -42,7 +46,10 @@ def _document(
         "driver": region.driver,
         "health": _health(success, failure),
         "listener_address": region.listener_address,
-        "key_policy": sorted(region.key_policy),
+        "key_policy": sorted(effective_key_policy(region)),
+        "ca_key_policy": sorted(effective_key_policy(region, CertificateType.CA)),
+        "listeners": capabilities.listeners if capabilities else None,
+        "mutual_auth": capabilities.listeners and capabilities.mutual_auth if capabilities else None,
         "quota": {kind: {"used": used.get((region.id, kind), 0), "limit": limit} for kind, limit in limits.items()},
     }
 

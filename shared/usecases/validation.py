@@ -11,10 +11,11 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.crypto.inspection import Inspection, Upload, inspect, region_findings
+from shared.crypto.inspection import Inspection, Upload, inspect
 from shared.crypto.vault import CannotOpen
 from shared.domain.certificates import CertificateFacts, CertificateState, CertificateType
 from shared.domain.findings import Finding, Severity
+from shared.domain.key_policy import KeyPolicy, key_policy_findings
 from shared.domain.listeners import uncovered_hosts
 from shared.domain.rollout import Intent, JobKind, JobState
 from shared.domain.validation import duplicate_of, host_not_covered, no_slot_to_replace, quota_exceeded
@@ -25,6 +26,7 @@ from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, Purpose, leases
 from shared.usecases import jobs, secrets, settlement, slots, submission, switching
 from shared.usecases.context import Context
+from shared.usecases.key_policies import key_policy_of
 from shared.usecases.material import key_binding
 from shared.wakeups import Task, WakeUp
 
@@ -115,9 +117,13 @@ def _fail_all(session: Session, job: Job, error: dict[str, Any], *, now: datetim
     settlement.settle_job(session, job, now=now, error=error, facts=facts)
 
 
-def _policies(context: Context, deployments: list[Deployment]) -> dict[str, frozenset[str]]:
+def _policies(context: Context, deployments: list[Deployment]) -> dict[str, KeyPolicy]:
     regions = context.settings.regions
-    return {row.region: regions[row.region].key_policy for row in deployments if row.region in regions}
+    return {
+        row.region: key_policy_of(regions[row.region], CertificateType(row.certificate_type))
+        for row in deployments
+        if row.region in regions
+    }
 
 
 def _decide(context: Context, session: Session, job: Job, report: Inspection | None, *, now: datetime) -> None:
@@ -142,8 +148,15 @@ def _policy_findings(context: Context, certificate: Certificate, deployments: li
     wanted = [row for row in deployments if row.intent == Intent.DEPLOY]
     if not wanted or not certificate.chain:
         return []
-    by_region = region_findings(facts_of(certificate), key_policies=_policies(context, wanted))
-    return list(dict.fromkeys(finding for findings in by_region.values() for finding in findings))
+    policies = _policies(context, wanted)
+    return key_policy_findings(_policed(certificate), key_policies=policies) if policies else []
+
+
+def _policed(certificate: Certificate) -> tuple[CertificateFacts, ...]:
+    """Those whose keys a policy judges: the leaf, or every CA certificate."""
+    if certificate.type == CertificateType.CA:
+        return tuple(map(_facts, certificate.chain))
+    return (facts_of(certificate),)
 
 
 def _uncovered(session: Session, certificate: Certificate, deployments: list[Deployment]) -> list[Finding]:
@@ -279,7 +292,11 @@ def _facts_document(facts: CertificateFacts) -> dict[str, Any]:
 
 def facts_of(certificate: Certificate) -> CertificateFacts:
     """The stored facts of the leaf (for ``ca``: the first certificate)."""
-    document = dict(certificate.chain[0])
+    return _facts(certificate.chain[0])
+
+
+def _facts(stored: dict[str, Any]) -> CertificateFacts:
+    document = dict(stored)
     document["names"] = tuple(document["names"])
     document["not_before"] = datetime.fromisoformat(document["not_before"])
     document["not_after"] = datetime.fromisoformat(document["not_after"])

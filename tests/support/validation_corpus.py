@@ -16,13 +16,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from shared.crypto.inspection import Upload
 from shared.crypto.samples import sample
 from shared.domain.certificates import CertificateType
+from shared.domain.key_policy import KeyPolicy
 from tests.support import pki
 from tests.support.pki import DAY, NOW, Issued
 
 DER = serialization.Encoding.DER
 PEM = serialization.Encoding.PEM
 SECOND = timedelta(seconds=1)
-EVERY_ALGORITHM = {"everywhere": frozenset({"rsa-2048", "ec-p256", "ec-p384", "ec-p521", "ed25519", "ed448"})}
+EVERY_ALGORITHM = {
+    "everywhere": KeyPolicy(listed=frozenset({"rsa-2048", "ec-p256", "ec-p384", "ec-p521", "ed25519", "ed448"}))
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,7 @@ class Case:
     upload: Callable[[], Upload]
     codes: frozenset[str]
     lines: dict[str, int] = field(default_factory=dict)
-    policies: dict[str, frozenset[str]] = field(default_factory=dict)
+    policies: dict[str, KeyPolicy] = field(default_factory=dict)
     now: datetime = NOW
 
 

@@ -17,6 +17,6 @@ blueprint = Resource("regions", __name__, tag="Regions")
 @authorized(Scope.READ)
 @blueprint.answers(RegionPage)
 def index() -> ResponseReturnValueType:
-    """List the regions: what they take, the quota, and how they fare."""
+    """List the regions: what they take and can do, the quota, and how they fare."""
     call = current_call()
     return {"items": list_regions(call.context, call.session, call.caller), "next_cursor": None}

@@ -28,6 +28,9 @@ def test_regions_say_what_they_take_and_how_full_they_are(api: Api) -> None:
         "health": {"state": "unknown", "last_success_at": None, "last_error": None},
         "listener_address": None,
         "key_policy": ["rsa-1024", "rsa-2048", "rsa-4096"],
+        "ca_key_policy": ["rsa-1024", "rsa-2048", "rsa-4096"],
+        "listeners": False,
+        "mutual_auth": False,
         "quota": {"server": {"used": 0, "limit": 100}, "ca": {"used": 0, "limit": 100}},
     }
 

@@ -15,6 +15,7 @@ from shared.crypto.inspection import Inspection, Upload, inspect, region_finding
 from shared.crypto.samples import sample
 from shared.domain.certificates import CertificateType, Material
 from shared.domain.findings import CATALOGUE, Finding, Origin, Severity
+from shared.domain.key_policy import KeyPolicy
 from tests.support import pki
 from tests.support.validation_corpus import CASES, CERTIFICATES, KEYS, Case, bundle, of, pair, self_signed, usual
 
@@ -36,6 +37,10 @@ def inspected(case: Case) -> Inspection:
 
 def codes(inspection: Inspection) -> set[str]:
     return {finding.code for finding in inspection.findings}
+
+
+def policy(*algorithms: str) -> KeyPolicy:
+    return KeyPolicy(listed=frozenset(algorithms))
 
 
 def only(inspection: Inspection) -> Finding:
@@ -284,8 +289,8 @@ def test_a_key_of_another_type_is_named() -> None:
 
 
 def test_a_key_policy_error_names_all_regions_of_a_policy_once() -> None:
-    narrow, wide = frozenset({"rsa-4096"}), frozenset({"rsa-2048"})
-    policies = {"north": narrow, "south": wide, "west": narrow, "east": frozenset({"ec-p256"})}
+    narrow, wide = policy("rsa-4096"), policy("rsa-2048")
+    policies = {"north": narrow, "south": wide, "west": narrow, "east": policy("ec-p256")}
     found = inspect(pair(), now=pki.NOW, key_policies=policies)
 
     assert codes(found) == {"key_algorithm_not_supported"}
@@ -296,7 +301,7 @@ def test_a_key_policy_error_names_all_regions_of_a_policy_once() -> None:
 
 def test_each_region_is_told_its_own_findings() -> None:
     found = inspect(pair(), now=pki.NOW)
-    policies = {"north": frozenset({"rsa-4096"}), "south": frozenset({"rsa-2048"})}
+    policies = {"north": policy("rsa-4096"), "south": policy("rsa-2048")}
     by_region = region_findings(found.policed, key_policies=policies)
 
     assert [finding.code for finding in by_region["north"]] == ["key_algorithm_not_supported"]
@@ -315,7 +320,7 @@ def test_the_policy_looks_at_every_ca_certificate_but_at_no_intermediate() -> No
 def test_an_rsa_8192_key_is_examined_only_where_a_region_allows_it() -> None:
     case = BY_NAME["huge modulus"]
     usual_limit = named(case.name)
-    wide = inspect(case.upload(), now=pki.NOW, key_policies={"lab": frozenset({"rsa-8192", "rsa-2048"})})
+    wide = inspect(case.upload(), now=pki.NOW, key_policies={"lab": policy("rsa-8192", "rsa-2048")})
 
     assert "has 4096" in only(usual_limit).message
     assert "has 8192" in only(wide).message

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from shared.config.regions import DEFAULT_KEY_POLICY
 from shared.domain.certificates import CertificateFacts, CertificateType
 from shared.domain.findings import (
     CATALOGUE,
@@ -20,7 +19,6 @@ from shared.domain.findings import (
     sorted_findings,
     with_severity,
 )
-from shared.domain.key_policy import key_policy_findings, region_findings
 from shared.domain.validation import (
     Presented,
     authority_findings,
@@ -150,23 +148,6 @@ def test_an_intermediate_expires_under_its_own_code() -> None:
 )
 def test_names_of_strangers_are_shown_without_invisible_characters(text: str, shown: str) -> None:
     assert visible(text) == shown
-
-
-def test_without_regions_the_default_policy_decides() -> None:
-    (item,) = key_policy_findings((facts(key_algorithm="ec-p256"),), key_policies={})
-
-    assert item.code == "key_algorithm_not_supported"
-    assert ", ".join(sorted(DEFAULT_KEY_POLICY)) in item.message
-    assert key_policy_findings((facts(),), key_policies={}) == []
-
-
-def test_a_region_may_widen_or_narrow_the_policy() -> None:
-    wide, narrow = frozenset({"rsa-2048", "ec-p256"}), frozenset({"rsa-4096"})
-    by_region = region_findings(facts(key_algorithm="ec-p256"), key_policies={"wide": wide, "narrow": narrow})
-
-    assert by_region["wide"] == ()
-    assert [item.code for item in by_region["narrow"]] == ["key_algorithm_not_supported"]
-    assert "the region narrow takes only rsa-4096" in by_region["narrow"][0].message
 
 
 def test_findings_that_need_the_database_or_the_request_have_constructors() -> None:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.worker.drivers.directory import DirectoryDriver
 from shared.config.regions import Region
 from shared.errors import Misconfigured
-from shared.usecases.driver_registry import build_driver, known_drivers
+from shared.usecases.driver_registry import build_driver, capabilities_of, known_drivers
 
 pytestmark = pytest.mark.unit
 
@@ -84,3 +85,51 @@ def test_two_distributions_of_one_name_are_refused_by_name(tmp_path: Path, monke
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(Misconfigured, match=r"several .*services\.worker\.drivers\.directory:.*, usurper:Driver"):
         build_driver(region(path="x"))
+
+
+def test_what_a_balancer_can_do_is_asked_once_a_region(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = """
+import pathlib
+from services.worker.drivers.directory import DirectoryDriver
+from shared.config.regions import Region
+class Driver:
+    @staticmethod
+    def for_region(region):
+        with pathlib.Path(region.settings["built"]).open("a") as built:
+            built.write("x")
+        return DirectoryDriver.for_region(Region(id="x", name="x", driver="x", settings={"path": "x"}))
+"""
+    install(tmp_path, "counting_lb", entry_points={"counting": "counting_lb:Driver"}, source=source)
+    monkeypatch.syspath_prepend(tmp_path)
+    built = tmp_path / "built"
+    answers = {capabilities_of(region("counting", built=str(built))) for _ in range(3)}
+    assert len(answers) == 1
+    assert built.read_text() == "x"
+    capabilities_of(region("counting", built=str(built), other="settings, another region"))
+    assert built.read_text() == "xx"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import a_library_that_is_not_here\n",
+        (
+            "from services.worker.drivers.directory import DirectoryDriver\n"
+            "class Driver(DirectoryDriver):\n"
+            "    for_region = classmethod(lambda cls, region: cls.__new__(cls))\n"
+            "    capabilities = property(lambda self: 1 / 0)\n"
+        ),
+    ],
+    ids=["cannot be imported", "cannot be asked"],
+)
+def test_a_driver_that_cannot_be_asked_is_logged_once_without_its_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    module = f"mute_lb_{abs(hash(source))}"
+    install(tmp_path, module, entry_points={"mute": f"{module}:Driver"}, source=source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with capture_logs() as logs:
+        assert [capabilities_of(region("mute", broken=True)) for _ in range(2)] == [None, None]
+    assert logs == [
+        {"event": "capabilities_unknown", "log_level": "warning", "region": "cn-hangzhou", "code": "Misconfigured"}
+    ]
