@@ -65,6 +65,7 @@ _KEY_PARAMETER: Final = {
 
 
 _IN_PATHS: Final = {
+    "listener_id": "Listener id, from GET /v1/listeners.",
     "certificate_id": "Certificate id.",
     "delivery_id": "Delivery id.",
     "job_id": "Job id.",

@@ -19,14 +19,26 @@ class JobDeploymentOut(Answer):
     error = fields.Nested(ErrorOut, allow_none=True)
 
 
+class JobListenerOut(Answer):
+    """What a job achieved with one listener, or how far it is."""
+
+    listener_id = text("Listener id.")
+    region = text("Region id.")
+    name = text("What the listener is called.")
+    state = text("pending, binding, bound, failed, unbinding or deleted.")
+    attempt = fields.Integer(metadata={"description": "Attempts so far."})
+    error = fields.Nested(ErrorOut, allow_none=True)
+
+
 class JobOut(Answer):
     """A job."""
 
     id = text("Job id.")
-    kind = text("create, deploy, retry, renew, replace or remove.")
+    kind = text("create, deploy, retry, renew, replace, remove, create_listener, change_listener or delete_listener.")
     state = text("queued, validating, deploying, succeeded, partially_succeeded, failed or cancelled.")
     certificate_id = text("What it is about.")
     deployments = fields.List(fields.Nested(JobDeploymentOut))
+    listeners = fields.List(fields.Nested(JobListenerOut))
     error = fields.Nested(ErrorOut, allow_none=True)
     findings = fields.List(fields.Nested(FindingOut))
     created_at = instant("When it was accepted.")

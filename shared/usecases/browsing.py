@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from shared.domain.certificates import CertificateState
 from shared.domain.rollout import DeploymentState
 from shared.errors import NotFound
-from shared.models import Certificate, Deployment, Job, JobDeployment
+from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.tokens import Caller
 
@@ -223,8 +223,34 @@ def _deployments_by_certificate(session: Session, certificate_ids: list[str]) ->
 
 def _job_documents(session: Session, jobs: Iterable[Job]) -> list[Document]:
     rows = list(jobs)
-    regions = _regions_by_job(session, [row.id for row in rows])
-    return [{**{name: getattr(row, name) for name in _JOB_FIELDS}, "deployments": regions[row.id]} for row in rows]
+    ids = [row.id for row in rows]
+    regions, listeners = _regions_by_job(session, ids), _listeners_by_job(session, ids)
+    return [
+        {
+            **{name: getattr(row, name) for name in _JOB_FIELDS},
+            "deployments": regions[row.id],
+            "listeners": listeners[row.id],
+        }
+        for row in rows
+    ]
+
+
+def _listeners_by_job(session: Session, job_ids: list[str]) -> dict[str, list[Document]]:
+    """As with regions: an answer that was given shows for ever."""
+    found: dict[str, list[Document]] = defaultdict(list)
+    statement = (
+        select(JobListener, Listener)
+        .join(Listener, Listener.id == JobListener.listener_id)
+        .where(JobListener.job_id.in_(job_ids))
+        .order_by(Listener.id)
+    )
+    for recorded, live in session.execute(statement).all():
+        source: JobListener | Listener = live if recorded.state is None else recorded
+        document = {"listener_id": live.id, "region": live.region, "name": live.name}
+        found[recorded.job_id].append(
+            {**document, "state": source.state, "attempt": source.attempt, "error": source.error}
+        )
+    return found
 
 
 def _regions_by_job(session: Session, job_ids: list[str]) -> dict[str, list[Document]]:

@@ -15,6 +15,7 @@ from shared.models import Certificate, Deployment, Job
 from shared.usecases import audit, jobs, submission
 from shared.usecases.browsing import find_certificate
 from shared.usecases.context import Context
+from shared.usecases.listeners import must_not_be_in_use
 from shared.usecases.replacement import must_not_be_replaced
 from shared.usecases.tokens import Caller
 
@@ -77,6 +78,7 @@ def remove_region(session: Session, caller: Caller, certificate_id: str, region:
     """
     certificate = find_certificate(session, caller, certificate_id, lock=True)
     must_not_be_replaced(session, certificate)
+    must_not_be_in_use(session, certificate, region=region)
     deployment = _deployment(session, certificate, region)
     _must_be_idle([deployment])
     if deployment.state == DeploymentState.REMOVED:
@@ -96,6 +98,7 @@ def remove_certificate(session: Session, caller: Caller, certificate_id: str, *,
     """
     certificate = find_certificate(session, caller, certificate_id, lock=True)
     must_not_be_replaced(session, certificate)
+    must_not_be_in_use(session, certificate)
     if certificate.state == CertificateState.VALIDATING:
         raise Conflict("The certificate is still being validated.", code="busy", hint="Wait for its job to end.")
     deployments = _deployments(session, certificate)

@@ -7,6 +7,7 @@ import pytest
 from shared.domain.scopes import Scope
 from tests.support.api import Api, Client, answer, submission
 from tests.support.fleet import REGIONS
+from tests.support.listeners import add_listener
 
 
 @pytest.fixture
@@ -37,8 +38,9 @@ def test_no_id_of_another_account_is_found_on_any_route(api: Api, stranger: Clie
         "<webhook_id>": webhook["id"],
         "<endpoint_id>": webhook["id"],
         "<delivery_id>": delivery["id"],
+        "<listener_id>": add_listener(api.fleet, REGIONS[0], ["shop.example.com"], server=certificate["id"]),
     }
-    bodies = {"deployments": {"regions": [REGIONS[0]]}}
+    bodies = {"deployments": {"regions": [REGIONS[0]]}, "replace": {"certificate": "PEM"}}
     checked = routes_with_ids(api)
     for method, template in checked:
         path = template
@@ -53,7 +55,7 @@ def test_no_id_of_another_account_is_found_on_any_route(api: Api, stranger: Clie
 
 def test_lists_events_and_audit_of_another_account_are_empty(api: Api, stranger: Client) -> None:
     api.deployed()
-    for path in ("/v1/certificates", "/v1/jobs", "/v1/events", "/v1/audit", "/v1/webhooks"):
+    for path in ("/v1/certificates", "/v1/jobs", "/v1/events", "/v1/audit", "/v1/webhooks", "/v1/listeners"):
         assert stranger.items(path) == [], path
     assert stranger.get("/v1/events", headers={"Accept": "text/event-stream"}).text.count("data:") == 0
 
