@@ -1,10 +1,11 @@
-"""Queue ``sweep``: wake what is due and unowned."""
+"""Queue ``sweep``: wake what is due and unowned, and the patrol."""
 
 from __future__ import annotations
 
 from celery import Celery
 
 from services.worker.task import task
+from shared.usecases import patrol as patrolling
 from shared.usecases import sweep as sweeping
 from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
@@ -17,3 +18,7 @@ def register(app: Celery) -> None:
     @task(app, Task.SWEEP)
     def sweep(context: Context, _row_id: str) -> None:
         sweeping.sweep(context, now=utc_now())
+
+    @task(app, Task.PATROL)
+    def patrol(context: Context, _row_id: str) -> None:
+        patrolling.tick(context, now=utc_now())

@@ -1,0 +1,320 @@
+"""The patrol of a region: what its balancer itself says, compared with our rows; repairs, and leftovers taken away."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+from sqlalchemy import or_, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from shared.config.regions import Region
+from shared.domain.drift import DriftCode, Finding, Witness
+from shared.domain.listeners import ListenerState
+from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState
+from shared.errors import DriverError
+from shared.events import log as events
+from shared.events.log import Fact
+from shared.models import Balancer, Certificate, Deployment, Listener
+from shared.telemetry import describe_exception
+from shared.usecases import balancers, proofs
+from shared.usecases import driver as drivers
+from shared.usecases.context import Context
+from shared.usecases.driver import AnomalyKind, Driver, ObjectName, Ref, Snapshot, StagedObject
+from shared.usecases.material import material_of, owner_of
+from shared.usecases.patrol import SOON, Writer, writer_of
+from shared.usecases.region_tools import RegionTools
+from shared.usecases.repairs import OBJECT, take_repair
+
+log = structlog.get_logger(__name__)
+
+_BALANCERS: Final[Any] = Balancer
+_REPAIRABLE: Final = frozenset({DriftCode.MISSING.value, DriftCode.ALTERED.value})
+
+Found = dict[str, Finding]
+"""By deployment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What a deployment's row says that its balancer holds."""
+
+    deployment_id: str
+    name: ObjectName
+    certificate_name: str
+    fingerprint_sha256: str | None
+    is_drifting: bool
+
+
+def look_at_region(context: Context, tools: RegionTools, region_id: str) -> None:
+    """Ask the region's balancer what it holds and write down what is wrong. Safe to call at any time.
+
+    Deployments whose object is missing or altered drift, and recover once it is as it was. With ``region.repair`` it
+    is staged again, a few times an hour at most. Objects and listeners that our rows know to be gone are taken away. A
+    balancer that does not answer says nothing about its deployments: ``patrolled_at`` stays behind, and is a gauge.
+    """
+    region = context.settings.regions.get(region_id)
+    if region is None:
+        return
+    with context.transaction() as session:
+        before = writer_of(session, region_id, now=tools.clock())
+    if before.is_at_work:
+        _again_soon(context, region_id, now=tools.clock())
+        return
+    try:
+        snapshot = tools.driver_for(region).snapshot()
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises, the next period asks again
+        log.warning("region_not_patrolled", region=region_id, exception=describe_exception(error))
+        return
+    found = _compare(context, region_id, snapshot, before, now=tools.clock())
+    if found is None:
+        _again_soon(context, region_id, now=tools.clock())
+        return
+    _put_right(context, tools, region, snapshot, found)
+
+
+def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Writer, *, now: datetime) -> Found | None:
+    """Write down what is wrong; ``None``: somebody wrote to the balancer meanwhile, so nothing can be said."""
+    with context.transaction() as session:
+        held = _held(session, region_id)
+        found = _findings(session, snapshot, held)
+        concerned = [one.deployment_id for one in held if one.is_drifting or one.deployment_id in found]
+        rows = _locked(session, concerned)
+        if writer_of(session, region_id, now=now) != before:
+            return None
+        facts: dict[str, list[Fact]] = defaultdict(list)
+        for row in rows:
+            told = proofs.note_drift(row, Witness.BALANCER, found.get(row.id), now=now)
+            facts[row.account_id] += told
+        for account_id, told in sorted(facts.items()):
+            events.append(session, account_id, told, now=now)
+    with context.transaction() as session:
+        session.execute(update(_BALANCERS).where(_BALANCERS.region == region_id).values(patrolled_at=now))
+    _log_anomalies(region_id, snapshot, held)
+    return {row.id: found[row.id] for row in rows if row.id in found}
+
+
+def _held(session: Session, region_id: str) -> list[_Held]:
+    statement = (
+        select(
+            Deployment.id,
+            Deployment.account_id,
+            Deployment.evidence["object"].astext,
+            Deployment.drift.is_not(None),
+            Certificate.name,
+            Certificate.fingerprint_sha256,
+        )
+        .join(Certificate, Certificate.id == Deployment.certificate_id)
+        .where(
+            Deployment.region == region_id,
+            Deployment.state == DeploymentState.DEPLOYED,
+            Deployment.evidence["object"].astext.is_not(None),
+        )
+    )
+    return [
+        _Held(
+            deployment_id=deployment_id,
+            name=ObjectName.parse(label, account_id=account_id),
+            certificate_name=name,
+            fingerprint_sha256=fingerprint,
+            is_drifting=is_drifting,
+        )
+        for deployment_id, account_id, label, is_drifting, name, fingerprint in session.execute(statement).all()
+    ]
+
+
+def _locked(session: Session, deployment_ids: Sequence[str]) -> list[Deployment]:
+    """In order of id, those that are still deployed."""
+    if not deployment_ids:
+        return []
+    statement = (
+        select(Deployment)
+        .where(Deployment.id.in_(deployment_ids), Deployment.state == DeploymentState.DEPLOYED)
+        .order_by(Deployment.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return list(session.execute(statement).scalars())
+
+
+def _findings(session: Session, snapshot: Snapshot, held: Iterable[_Held]) -> Found:
+    objects = {one.ref.name: one for one in snapshot.objects}
+    told = _anomalies_by_object(snapshot)
+    found = {one.deployment_id: _finding(one, objects.get(one.name), told.get(one.name)) for one in held}
+    named = {each: finding for each, finding in found.items() if finding is not None}
+    strangers = _strangers(session, held, objects, named)
+    return {
+        each: Finding(code=finding.code, message=f"{finding.message}{strangers.get(each, '')}")
+        for each, finding in named.items()
+    }
+
+
+def _anomalies_by_object(snapshot: Snapshot) -> dict[ObjectName, drivers.Anomaly]:
+    """The gravest of each object; a driver names the object, or a file that is called after it."""
+    gravity = {kind: place for place, kind in enumerate(AnomalyKind)}
+    found: dict[ObjectName, drivers.Anomaly] = {}
+    for anomaly in sorted(snapshot.anomalies, key=lambda one: gravity[one.kind], reverse=True):
+        name = _name_in(anomaly)
+        if name is not None:
+            found[name] = anomaly
+    return found
+
+
+def _name_in(anomaly: drivers.Anomaly) -> ObjectName | None:
+    if anomaly.account_id is None:
+        return None
+    label = anomaly.subject.rpartition("/")[2].partition(".")[0]
+    try:
+        return ObjectName.parse(label, account_id=anomaly.account_id)
+    except ValueError:
+        return None
+
+
+def _finding(held: _Held, there: StagedObject | None, anomaly: drivers.Anomaly | None) -> Finding | None:
+    what = f"{held.name.label} ({held.certificate_name})"
+    if anomaly is not None:
+        return Finding(code=anomaly.kind.value, message=f"{what}: {anomaly.message}")
+    if there is None:
+        return Finding(code=DriftCode.MISSING, message=f"{what}: the load balancer does not hold it any more.")
+    if there.fingerprint_sha256 not in (None, held.fingerprint_sha256):
+        return Finding(code=DriftCode.ALTERED, message=f"{what}: the load balancer holds another certificate.")
+    return None
+
+
+def _strangers(
+    session: Session, held: Iterable[_Held], objects: dict[ObjectName, StagedObject], found: Found
+) -> dict[str, str]:
+    """For each object that holds another certificate: which one, by name if the account has it."""
+    shown = {
+        one.deployment_id: (one.name.account_id, fingerprint)
+        for one in held
+        if one.deployment_id in found
+        and one.name in objects
+        and (fingerprint := objects[one.name].fingerprint_sha256) not in (None, one.fingerprint_sha256)
+    }
+    if not shown:
+        return {}
+    wanted = tuple_(Certificate.account_id, Certificate.fingerprint_sha256).in_(set(shown.values()))
+    statement = select(Certificate.account_id, Certificate.fingerprint_sha256, Certificate.subject).where(wanted)
+    known = {(account, fingerprint): subject for account, fingerprint, subject in session.execute(statement).all()}
+    return {
+        each: f" There is now: {known.get(key) or 'a certificate that we do not know'}, SHA-256 {key[1]}."
+        for each, key in shown.items()
+    }
+
+
+def _log_anomalies(region_id: str, snapshot: Snapshot, held: Iterable[_Held]) -> None:
+    ours = {one.name for one in held}
+    left = [one for one in snapshot.anomalies if _name_in(one) not in ours]
+    if left:
+        kinds = ", ".join(sorted({one.kind.value for one in left}))
+        log.warning("region_anomalies", region=region_id, code=kinds, count=len(left))
+
+
+def _put_right(context: Context, tools: RegionTools, region: Region, snapshot: Snapshot, found: Found) -> None:
+    """Take the region for ourselves if something is to be done there; then look again soon."""
+    broken = [each for each, finding in found.items() if region.repair and finding.code in _REPAIRABLE]
+    with context.transaction() as session:
+        leftovers = _leftovers(session, region.id, snapshot)
+    if not broken and not leftovers:
+        return
+    with balancers.writing(context, region.id, clock=tools.clock) as fence:
+        if fence is None:
+            return
+        driver = tools.driver_for(region).fenced(fence)
+        try:
+            changes = sum([_stage_again(context, driver, each, now=tools.clock()) for each in broken])
+            changes += _clear(context, driver, region.id)
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, the next period tries again
+            log.warning("region_not_put_right", region=region.id, exception=describe_exception(error))
+            return
+    if changes:
+        _again_soon(context, region.id, now=tools.clock())
+
+
+def _stage_again(context: Context, driver: Driver, deployment_id: str, *, now: datetime) -> int:
+    with context.transaction() as session:
+        rows = _locked(session, [deployment_id])
+        if not rows:
+            return 0
+        if not take_repair(rows[0], OBJECT, now=now):
+            log.warning("repair_held_back", deployment_id=deployment_id, region=rows[0].region)
+            return 0
+        certificate = session.get_one(Certificate, rows[0].certificate_id)
+        material = material_of(context, session, certificate)
+    driver.stage(material, owner=owner_of(certificate))
+    log.info("object_repaired", deployment_id=deployment_id, region=rows[0].region)
+    return 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leftovers:
+    """What a worker left behind that died at the wrong moment: rows say that it is gone, the balancer has it."""
+
+    listeners: tuple[drivers.Listener, ...]
+    objects: tuple[Ref, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.listeners or self.objects)
+
+
+def _leftovers(session: Session, region_id: str, snapshot: Snapshot) -> _Leftovers:
+    """Only what our rows know to have ended: what no row knows may be another installation's, and is left alone."""
+    ended = _ended_listeners(session, region_id, [one.listener_id for one in snapshot.listeners])
+    return _Leftovers(
+        listeners=tuple(one for one in snapshot.listeners if (one.account_id, one.listener_id) in ended),
+        objects=_ended_objects(session, region_id, snapshot),
+    )
+
+
+def _ended_listeners(session: Session, region_id: str, listener_ids: Sequence[str]) -> set[tuple[str, str]]:
+    statement = select(Listener.account_id, Listener.id).where(
+        Listener.id.in_(listener_ids),
+        Listener.region == region_id,
+        Listener.state.in_([ListenerState.DELETED, ListenerState.FAILED]),
+    )
+    return set(session.execute(statement).all())
+
+
+def _ended_objects(session: Session, region_id: str, snapshot: Snapshot) -> tuple[Ref, ...]:
+    wanted = {one.ref.name.certificate_id for one in snapshot.objects}
+    if not wanted:
+        return ()
+    known = select(Certificate.account_id, Certificate.id).where(Certificate.id.in_(wanted))
+    needed = select(Deployment.account_id, Deployment.certificate_id).where(
+        Deployment.certificate_id.in_(wanted),
+        Deployment.region == region_id,
+        or_(Deployment.holds_slot, Deployment.state.in_([*ACTIVE_DEPLOYMENTS, DeploymentState.DEPLOYED])),
+    )
+    ended = set(session.execute(known).all()) - set(session.execute(needed).all())
+    return tuple(one.ref for one in snapshot.objects if (one.ref.name.account_id, one.ref.name.certificate_id) in ended)
+
+
+def _clear(context: Context, driver: Driver, region_id: str) -> int:
+    """As the region's only writer: look again, for work may have ended since, then take the leftovers away."""
+    snapshot = driver.snapshot()
+    with context.transaction() as session:
+        leftovers = _leftovers(session, region_id, snapshot)
+    count = sum([_done(driver.unbind, one, region_id) for one in leftovers.listeners])
+    count += sum([_done(driver.retire, one, region_id) for one in leftovers.objects])
+    if count:
+        log.warning("leftovers_removed", region=region_id, count=count)
+    return count
+
+
+def _done(verb: Any, argument: drivers.Listener | Ref, region_id: str) -> int:
+    try:
+        return int(verb(argument))
+    except DriverError as error:
+        log.warning("leftover_not_removed", region=region_id, code=error.code)
+        return 0
+
+
+def _again_soon(context: Context, region_id: str, *, now: datetime) -> None:
+    with context.transaction() as session:
+        statement = update(_BALANCERS).where(_BALANCERS.region == region_id)
+        session.execute(statement.values(next_patrol_at=now + SOON))
