@@ -157,7 +157,7 @@ def _filtered_certificates(statement: Select[Certificate], filters: CertificateF
     if filters.expires_before is not None:
         statement = statement.where(Certificate.not_after < filters.expires_before)
     if filters.q is not None:
-        statement = statement.where(_mentions(filters.q))
+        statement = statement.where(mentions(filters.q))
     if filters.state in set(CertificateState):
         statement = statement.where(Certificate.state == filters.state)
     return _filtered_by_deployment(statement, filters)
@@ -174,7 +174,7 @@ def _filtered_by_deployment(statement: Select[Certificate], filters: Certificate
     return statement.where(exists().where(*wanted))
 
 
-def _mentions(q: str) -> ColumnElement[bool]:
+def mentions(q: str) -> ColumnElement[bool]:
     """Case does not matter; ``%`` and ``_`` mean themselves."""
     escaped = q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     columns = (Certificate.name, Certificate.common_name, func.array_to_string(Certificate.names, "\n"))

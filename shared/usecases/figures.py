@@ -9,11 +9,12 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared.models import Deployment, Job, PeriodicRun, Reminder, WebhookDelivery
+from shared.models import Balancer, Deployment, Job, Listener, PeriodicRun, Reminder, WebhookDelivery
 
 _WAITING: Final[dict[str, Any]] = {
     "job": Job,
     "deployment": Deployment,
+    "listener": Listener,
     "delivery": WebhookDelivery,
     "reminder": Reminder,
 }
@@ -21,11 +22,18 @@ _WAITING: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Counts by (kind, state) of rows that are not final; how late each kind is; when periodic tasks last ran."""
+    """Counts by (kind, state) of rows that are not final; how late each kind is; when periodic tasks last ran.
+
+    ``served``: listeners by what the last handshakes proved. ``drifting``: deployments that are not as deployed.
+    ``patrol_age_seconds``: by region, since its balancer was last asked what it holds, and answered.
+    """
 
     waiting: dict[tuple[str, str], int]
     overdue_seconds: dict[str, float]
     last_runs: dict[str, datetime]
+    served: dict[str, int]
+    drifting: int
+    patrol_age_seconds: dict[str, float]
 
 
 def read_figures(session: Session, *, now: datetime) -> Figures:
@@ -38,4 +46,27 @@ def read_figures(session: Session, *, now: datetime) -> Figures:
         oldest = session.execute(select(func.min(model.next_wake_at))).scalar_one()
         overdue[kind] = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
     runs = session.execute(select(PeriodicRun.name, PeriodicRun.last_run_at))
-    return Figures(waiting=waiting, overdue_seconds=overdue, last_runs={run.name: run.last_run_at for run in runs})
+    return Figures(
+        waiting=waiting,
+        overdue_seconds=overdue,
+        last_runs={run.name: run.last_run_at for run in runs},
+        served=_served(session),
+        drifting=_drifting(session),
+        patrol_age_seconds=_patrol_ages(session, now=now),
+    )
+
+
+def _served(session: Session) -> dict[str, int]:
+    counted = select(Listener.served, func.count()).where(Listener.deleted_at.is_(None)).group_by(Listener.served)
+    return dict(session.execute(counted).all())
+
+
+def _drifting(session: Session) -> int:
+    """No drift is either SQL's null or JSON's."""
+    counted = select(func.count()).where(Deployment.drift["code"].astext.is_not(None))
+    return session.execute(counted).scalar_one()
+
+
+def _patrol_ages(session: Session, *, now: datetime) -> dict[str, float]:
+    patrolled = select(Balancer.region, Balancer.patrolled_at).where(Balancer.patrolled_at.is_not(None))
+    return {region: max(0.0, (now - at).total_seconds()) for region, at in session.execute(patrolled) if at}

@@ -104,7 +104,7 @@ def _held(session: Session, region_id: str) -> list[_Held]:
             Deployment.id,
             Deployment.account_id,
             Deployment.evidence["object"].astext,
-            Deployment.drift.is_not(None),
+            Deployment.drift["code"].astext.is_not(None),
             Certificate.name,
             Certificate.fingerprint_sha256,
         )

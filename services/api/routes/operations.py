@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from services.api.calls import current_context, current_time
 from services.api.resource import Resource
+from shared.domain.rollout import ServedState
 from shared.errors import Transient
 from shared.schemas.operations import HealthOut, ReadinessOut
 from shared.usecases.context import Context
@@ -86,4 +87,18 @@ def _gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:
     runs = GaugeMetricFamily("certfleet_periodic_last_run_timestamp_seconds", "Last success.", labels=("name",))
     for name, moment in figures.last_runs.items():
         runs.add_metric((name,), moment.timestamp())
-    yield from (waiting, overdue, runs)
+    yield from (waiting, overdue, runs, *_served_gauges(figures))
+
+
+def _served_gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:
+    served = GaugeMetricFamily("certfleet_listeners", "Listeners by what clients were last shown.", labels=("served",))
+    for state in ServedState:
+        served.add_metric((state.value,), figures.served.get(state.value, 0))
+    yield served
+    yield GaugeMetricFamily("certfleet_drifting_deployments", "Not as they were deployed.", value=figures.drifting)
+    ages = GaugeMetricFamily(
+        "certfleet_region_patrol_age_seconds", "Since the balancer last said what it holds.", labels=("region",)
+    )
+    for region, seconds in figures.patrol_age_seconds.items():
+        ages.add_metric((region,), seconds)
+    yield ages
