@@ -83,6 +83,8 @@ def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Write
         held = _held(session, region_id)
         found = _findings(session, snapshot, held)
         concerned = [one.deployment_id for one in held if one.is_drifting or one.deployment_id in found]
+        if writer_of(session, region_id, now=now) != before:
+            return None
         rows = _locked(session, concerned)
         if writer_of(session, region_id, now=now) != before:
             return None

@@ -226,6 +226,7 @@ def _write_down(
     staged: Ref,
     now: datetime,
 ) -> None:
+    _lock_deployments(session, switch, own)
     deployment = leases.owned(session, Deployment, own.deployment_id, fence=own.fence)
     if deployment is None:
         raise Superseded
@@ -250,6 +251,16 @@ def _write_down(
     for certificate_id in old:
         facts += proofs.refresh(session, certificate_id, deployment.region, now=now)
     events.append(session, deployment.account_id, facts, now=now)
+
+
+def _lock_deployments(session: Session, switch: Switch, own: Owned) -> None:
+    """All that the listeners' proofs are added up in, before any listener, in order of id: as the patrol takes them."""
+    shapes = [shape for change in switch.changes for shape in (change.before, change.wanted) if shape is not None]
+    used = {switch.certificate_id, *(incumbent.certificate_id for incumbent in switch.incumbents)}
+    used.update(one for shape in shapes for one in serving.certificates_of(shape))
+    region = select(Deployment.region).where(Deployment.id == own.deployment_id).scalar_subquery()
+    statement = select(Deployment.id).where(Deployment.certificate_id.in_(sorted(used)), Deployment.region == region)
+    session.execute(statement.order_by(Deployment.id).with_for_update()).all()
 
 
 def listener_fact(listener: Listener, change: str) -> Fact:
