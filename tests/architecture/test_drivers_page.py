@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from services.worker.drivers import directory
+from services.worker.drivers import directory, envoy_settings
+from shared.config.regions import Region
 from shared.errors import DriverError, Misconfigured
 from shared.usecases.driver import ENTRY_POINT_GROUP, Driver
 
@@ -30,6 +31,9 @@ def section(title: str) -> str:
 
 PARSERS: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
     "directory": directory.parse_settings,
+    "envoy": lambda settings: envoy_settings.parse_settings(
+        Region(id="here", name="here", driver="envoy", settings=settings)
+    ),
 }
 
 

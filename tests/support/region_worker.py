@@ -1,0 +1,150 @@
+"""Workers that a test can kill: real processes that roll out, forked from one that has imported everything.
+
+``python -m tests.support.region_worker SETTINGS`` answers each line ``start`` with the process id of a new worker. The
+worker does what Celery's would do for every wake-up, with real drivers and a real prober, until it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import select
+
+from services.worker.probe import TlsProber
+from shared.config.regions import load_regions
+from shared.config.settings import Settings
+from shared.crypto.vault import load_vault
+from shared.domain.rollout import FINAL_JOBS
+from shared.models import Job
+from shared.models.database import Database
+from shared.usecases.clock import Clock
+from shared.usecases.context import Context
+from shared.usecases.driver_registry import build_driver
+from shared.usecases.region_tools import RegionTools
+from shared.usecases.region_work import work_through
+from shared.usecases.validation import validate_job
+from tests.support import pki
+from tests.support.fleet import WaitingRoom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orders:
+    """What a worker needs to know. ``began``: the real time at which the test's clock showed ``pki.NOW``."""
+
+    database_url: str
+    kek_file: str
+    regions_file: str
+    lease_seconds: float
+    began: float
+
+    @property
+    def clock(self) -> Clock:
+        """The test's time, running."""
+        return lambda: pki.NOW + (datetime.now(UTC) - datetime.fromtimestamp(self.began, UTC))
+
+
+def build_context(orders: Orders) -> Context:
+    """Everything real but the queue: the worker looks for work itself."""
+    settings = Settings(
+        database_url=orders.database_url,
+        redis_url="unix:///nowhere",
+        kek_file=Path(orders.kek_file),
+        regions=load_regions(Path(orders.regions_file)),
+        lease=timedelta(seconds=orders.lease_seconds),
+    )
+    return Context(
+        settings=settings,
+        database=Database(orders.database_url, pool=2),
+        vault=load_vault(settings.kek_file),
+        publisher=WaitingRoom(),
+    )
+
+
+@contextmanager
+def killable_workers(orders: Orders) -> Iterator[Workers]:
+    """Start workers with ``start``; all are gone afterwards."""
+    document = json.dumps({name: getattr(orders, name) for name in Orders.__slots__})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.region_worker", document],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    )
+    try:
+        yield Workers(process)
+    finally:
+        process.communicate("end\n", timeout=30)
+
+
+class Workers:
+    """One worker at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def start(self) -> int:
+        """A new worker; its process id."""
+        return int(self._ask("start"))
+
+    def kill(self) -> None:
+        """Kill -9 for the worker that runs, and wait until it is gone."""
+        self._ask("kill")
+
+    def _ask(self, word: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+
+def main() -> None:
+    """Fork workers on demand."""
+    orders = Orders(**json.loads(sys.argv[1]))
+    child = 0
+    for line in sys.stdin:
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            child = 0
+        if line.strip() == "start":
+            child = _forked(orders)
+        print(child, flush=True)  # noqa: T201 - the protocol
+
+
+def _forked(orders: Orders) -> int:
+    child = os.fork()
+    if child:
+        return child
+    try:
+        _work(orders)
+    finally:
+        os._exit(1)
+
+
+def _work(orders: Orders) -> None:
+    context = build_context(orders)
+    tools = RegionTools(driver_for=build_driver, prober=TlsProber(), clock=orders.clock)
+    while True:
+        with context.transaction() as session:
+            jobs = list(session.execute(select(Job.id).where(Job.state.not_in(FINAL_JOBS)).order_by(Job.id)).scalars())
+        for job_id in jobs:
+            validate_job(context, job_id, now=orders.clock())
+        for region_id in context.settings.regions:
+            work_through(context, tools, region_id)
+        time.sleep(0.005)
+
+
+if __name__ == "__main__":
+    main()
