@@ -49,8 +49,8 @@ MEANING: Final = {
     EventType.DEPLOYMENT_FAILED: "The region failed for good; it can be retried by itself.",
     EventType.DEPLOYMENT_RETRYING: "An attempt failed; the next one is at `error.next_attempt_at`.",
     EventType.DEPLOYMENT_REMOVED: "The region no longer holds the certificate.",
-    EventType.DEPLOYMENT_DRIFTED: "The region serves something else than what was deployed.",
-    EventType.DEPLOYMENT_RECOVERED: "The region serves what was deployed again.",
+    EventType.DEPLOYMENT_DRIFTED: "The region serves or holds something else than what was deployed; `error` names it.",
+    EventType.DEPLOYMENT_RECOVERED: "The region serves and holds what was deployed again.",
     EventType.LISTENER_CHANGED: "A listener was created, changed or deleted.",
     EventType.WEBHOOK_TEST: "Sent on request to one endpoint, to try it out.",
 }

@@ -26,7 +26,7 @@ class FindingData(Schema):
 
 
 class RegionErrorData(Schema):
-    """Why an attempt in a region failed."""
+    """Why an attempt in a region failed, or what is not as it was deployed there."""
 
     code = text("Stable and machine-readable.", required=True)
     message = text("What went wrong.", required=True)
@@ -70,7 +70,7 @@ class RegionData(Schema):
     region = text("Region id.", required=True)
     state = text("The deployment's state.", required=True, validate=OneOf([state.value for state in DeploymentState]))
     attempt = fields.Integer(required=True, metadata={"description": "Attempts of this job so far."})
-    error = fields.Nested(RegionErrorData, metadata={"description": "Why the attempt failed."})
+    error = fields.Nested(RegionErrorData, metadata={"description": "Why the attempt failed, or what has drifted."})
 
 
 class ValidationData(Schema):

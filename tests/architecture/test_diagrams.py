@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from shared.domain.certificates import CertificateState
+from shared.domain.listeners import FINAL_LISTENERS, ListenerState
 from shared.domain.reminders import ReminderState
 from shared.domain.rollout import FINAL_DEPLOYMENTS, FINAL_JOBS, DeploymentState, JobState
 from shared.domain.webhooks import DeliveryState
@@ -24,6 +25,7 @@ _ARROW: Final = re.compile(r"^(\S+) --> (\w+|\[\*\])")
 FINAL: Final[dict[type[StrEnum], frozenset[StrEnum]]] = {
     JobState: frozenset(FINAL_JOBS),
     DeploymentState: frozenset(FINAL_DEPLOYMENTS),
+    ListenerState: frozenset(FINAL_LISTENERS),
     CertificateState: frozenset({CertificateState.DELETED}),
     DeliveryState: frozenset(DeliveryState) - {DeliveryState.PENDING},
     ReminderState: frozenset(ReminderState) - {ReminderState.PENDING},

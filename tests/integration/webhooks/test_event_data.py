@@ -22,7 +22,7 @@ from shared.usecases.sweep import sweep
 from tests.support import pki
 from tests.support.fleet import new_upload, server_upload
 from tests.support.listeners import add_listener
-from tests.support.memory_balancers import MemoryDriver, memory_region
+from tests.support.memory_balancers import MemoryDriver, forget_balancers, memory_region
 from tests.support.reminders import add_certificate
 from tests.support.webhook_world import World
 
@@ -51,6 +51,7 @@ def with_a_balancer_in_memory(region: Region) -> Driver:
 
 
 def a_listener_gets_new_content_and_drifts(world: World) -> None:
+    forget_balancers()
     fleet = world.fleet
     fleet.driver_for = with_a_balancer_in_memory
     fleet.context.settings.regions["tokyo"] = memory_region("tokyo")
