@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import select, text, update
+from sqlalchemy import event, select, text, update
 
 from shared.domain.listeners import ListenerState
 from shared.models import Balancer, Listener, PeriodicRun
-from shared.usecases import balancers, patrol
+from shared.usecases import balancers, patrol, proofs
 from shared.usecases.patrol import BATCH, SOON, look_at_listener
 from shared.wakeups import Task
 from tests.support.fleet import Fleet
@@ -288,24 +290,45 @@ def test_a_ticks_work_is_bounded_however_many_listeners_there_are(fleet: Fleet) 
 
 def test_the_tick_and_the_roll_up_read_their_partial_indexes(fleet: Fleet) -> None:
     certificate_id, listener_id = bound(fleet, HOST)
-    many(fleet, listener_id, 2000)
+    other_id, _ = bound(fleet, "other.example.com")
+    many(fleet, listener_id, 5000)
     with fleet.transaction() as session:
-        session.execute(text("UPDATE listeners SET next_probe_at = now() + interval '1 day'"))
-        session.execute(
-            text("UPDATE listeners SET server_certificate_id = 'none', ca_certificate_id = NULL WHERE false")
-        )
+        session.execute(text("UPDATE listeners SET next_probe_at = next_probe_at + interval '1 day'"))
         session.execute(text("ANALYZE listeners"))
-        due = "SELECT id FROM listeners WHERE next_probe_at <= now() ORDER BY next_probe_at LIMIT 1000 FOR UPDATE"
-        plan = "\n".join(session.execute(text(f"EXPLAIN {due}")).scalars())
-        assert "ix_listeners_next_probe_at" in plan
-        used = (
-            "SELECT served, min(served_checked_at) FROM listeners WHERE region = 'tokyo' AND deleted_at IS NULL "
-            "AND (server_certificate_id = 'x' OR ca_certificate_id = 'x') GROUP BY served"
-        )
-        plan = "\n".join(session.execute(text(f"EXPLAIN {used}")).scalars())
-        assert "ix_listeners_server_certificate_id" in plan
-        assert "ix_listeners_ca_certificate_id" in plan
-    assert certificate_id
+    asked = statements_of(fleet, lambda: patrol.tick(fleet.context, now=fleet.now))
+    (plan,) = [plan for statement, plan in asked if "next_probe_at <=" in statement]
+    assert "ix_listeners_next_probe_at" in plan
+
+    def add_up() -> None:
+        with fleet.transaction() as session:
+            proofs.refresh(session, other_id, TOLD, now=fleet.now)
+
+    plans = [plan for statement, plan in statements_of(fleet, add_up) if "FROM listeners" in statement]
+    assert len(plans) == 2
+    assert all("ix_listeners_server_certificate_id" in plan for plan in plans)
+    assert "ix_listeners_ca_certificate_id" in plans[0]
+    assert certificate_id != other_id
+
+
+def statements_of(fleet: Fleet, act: Callable[[], object]) -> list[tuple[str, str]]:
+    """What ``act`` asks the database, each with the plan it would have."""
+    asked: list[tuple[str, Any]] = []
+    engine = fleet.context.database._engine  # noqa: SLF001 - noted where they leave
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_rest: object) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        act()
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    with fleet.transaction() as session:
+        connection = session.connection()
+        return [
+            (statement, "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars()))
+            for statement, parameters in asked
+        ]
 
 
 def test_a_tick_is_noted_so_that_its_silence_shows(fleet: Fleet) -> None:
