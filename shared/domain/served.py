@@ -77,6 +77,10 @@ class Verdict:
     faults: tuple[str, ...] = field(default=())
 
 
+_REFUSALS: Final = (400, 421, 495, 496)
+_SHOWN_NAMES: Final = 3
+_SHOWN_LENGTH: Final = 100
+
 _WORST_FIRST: Final = (ServedState.MISMATCH, ServedState.UNREACHABLE, ServedState.NOT_CHECKED, ServedState.MATCH)
 
 
@@ -119,14 +123,24 @@ def _faults(expected: Expected, one: Handshake) -> list[str]:
     if one.sni:
         found += _chain_faults(expected, one)
         if expected.is_mutual and one.chain and set(one.client_ca_names) != set(expected.client_ca_names):
-            asked = ", ".join(one.client_ca_names) or "nobody"
+            asked = _some(one.client_ca_names) or "nobody"
             found.append(f"{one.host}: clients are asked for certificates of {asked}, not of the listener's CA.")
-        if not expected.is_mutual and one.chain and one.status is None:
-            found.append(f"{one.host}: no answer after the handshake: {one.error}")
-    if expected.is_mutual and one.status is not None and _is_answered(one):
+        if not expected.is_mutual and one.client_ca_names:
+            found.append(f"{one.host}: clients are asked for certificates of {_some(one.client_ca_names)}.")
+    if expected.is_mutual and one.chain and not _is_refused(one):
         where = one.host if one.sni else f"{one.host} without SNI"
-        found.append(f"{where}: a client with {_certificate_of(one)} got an answer (HTTP {one.status}).")
+        got = "waited in vain for a refusal" if one.status is None else f"got an answer (HTTP {one.status})"
+        found.append(f"{where}: a client with {_certificate_of(one)} {got}.")
     return found
+
+
+def _some(names: Sequence[str]) -> str:
+    """A server may ask for thousands of names, as long as it likes."""
+    more = len(names) - _SHOWN_NAMES
+    shown = "; ".join(
+        name if len(name) <= _SHOWN_LENGTH else f"{name[:_SHOWN_LENGTH]}…" for name in names[:_SHOWN_NAMES]
+    )
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _chain_faults(expected: Expected, one: Handshake) -> list[str]:
@@ -139,9 +153,13 @@ def _chain_faults(expected: Expected, one: Handshake) -> list[str]:
     return []
 
 
-def _is_answered(one: Handshake) -> bool:
-    """Nginx refuses a client by an HTTP 400, and another host's connection by a 421 (RFC 9110 §15.5.20)."""
-    return one.status not in (400, 403, 421, 495, 496)
+def _is_refused(one: Handshake) -> bool:
+    """The balancer ended the connection, or answered as nginx does.
+
+    400 for a client without a good certificate, 421 for another host's connection (RFC 9110 §15.5.20). What an
+    application may say (403) is no refusal of the balancer's, and neither is its silence.
+    """
+    return one.status in _REFUSALS if one.status is not None else not one.timed_out
 
 
 def _certificate_of(one: Handshake) -> str:

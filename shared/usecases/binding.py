@@ -25,7 +25,7 @@ from shared.usecases import proofs, serving, settlement
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver
-from shared.usecases.region_tools import Site
+from shared.usecases.region_tools import Site, Superseded
 from shared.usecases.serving import Change, Shelf
 from shared.usecases.switching import listener_fact
 from shared.wakeups import Task, WakeUp
@@ -65,6 +65,8 @@ def work_on_listener(context: Context, site: Site, listener_id: str) -> None:
         return
     try:
         verdict = _act(context, site, plan)
+    except Superseded:
+        log.info("listener_superseded", listener_id=listener_id, fence=plan.fence)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the listener's job must get an answer
         _record_failure(context, site, plan, error)
     else:
@@ -150,6 +152,8 @@ def _bind(context: Context, site: Site, driver: Driver, shelf: Shelf, change: Ch
     _must_be_there(context, site, change.wanted)
     try:
         return serving.bind_and_prove(site, driver, shelf, change)
+    except Superseded:
+        raise
     except Exception:
         serving.put_back(driver, shelf, change)
         raise

@@ -27,8 +27,8 @@ from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver, ObjectName, Ref
 from shared.usecases.material import material_of, owner_of
-from shared.usecases.region_tools import Site
-from shared.usecases.switching import Owned, Superseded, Switch
+from shared.usecases.region_tools import Site, Superseded
+from shared.usecases.switching import Owned, Switch
 
 log = structlog.get_logger(__name__)
 

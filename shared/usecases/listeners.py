@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -132,6 +133,10 @@ def change_listener(
     )
     server = _check(session, caller, region, shape, faults)
     listener = _idle(session, caller, listener_id)
+    if serving.shape_of(listener) != before:
+        raise Conflict(
+            "The listener was changed meanwhile.", code="changed_meanwhile", hint="Look at it, then try again."
+        )
     listener.name = changes.get("name", listener.name)
     job = jobs.open_job(session, server, JobKind.CHANGE_LISTENER, now=now)
     if listener.revision:
@@ -404,6 +409,7 @@ def _certificate_fault(
 
 def _claim_hosts(session: Session, caller: Caller, listener: Listener, hosts: Sequence[str]) -> None:
     """One listener a host name and region; in order, so that two requests never wait for each other in a circle."""
+    _take_names(session, listener.region)
     rows = [{"region": listener.region, "host": host, "listener_id": listener.id} for host in sorted(hosts)]
     session.execute(insert(ListenerHost).values(rows).on_conflict_do_nothing())
     statement = (
@@ -415,7 +421,7 @@ def _claim_hosts(session: Session, caller: Caller, listener: Listener, hosts: Se
             ListenerHost.listener_id != listener.id,
         )
     )
-    taken = session.execute(statement.order_by(ListenerHost.host)).all()
+    taken = [*session.execute(statement.order_by(ListenerHost.host)).all(), *_overlapping(session, listener, hosts)]
     if taken:
         own = sorted({row[1] for row in taken if row[2] == caller.account_id})
         raise Conflict(
@@ -424,6 +430,31 @@ def _claim_hosts(session: Session, caller: Caller, listener: Listener, hosts: Se
             hint=f"Change or delete {', '.join(own)} first." if own else "Choose other names, or another region.",
             context={"hosts": [row[0] for row in taken], "listeners": own},
         )
+
+
+def _take_names(session: Session, region: str) -> None:
+    """Names of a region are given out by one transaction at a time: overlaps are no matter of a unique key."""
+    key = int.from_bytes(hashlib.sha256(f"names/{region}".encode()).digest()[:8], "big", signed=True)
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+def _overlapping(session: Session, listener: Listener, hosts: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Other accounts' names that a wildcard of ours would cover, or whose wildcard covers ours.
+
+    Otherwise somebody could take another's clients by naming a host more exactly.
+    """
+    above = {f"*.{host.split('.', depth)[-1]}" for host in hosts for depth in range(1, host.count("."))}
+    below = [ListenerHost.host.endswith(host[1:], autoescape=True) for host in hosts if host.startswith("*.")]
+    statement = (
+        select(ListenerHost.host, Listener.id, Listener.account_id)
+        .join(Listener, Listener.id == ListenerHost.listener_id)
+        .where(
+            ListenerHost.region == listener.region,
+            Listener.account_id != listener.account_id,
+            or_(ListenerHost.host.in_(sorted(above)), *below),
+        )
+    )
+    return [(row[0], row[1], row[2]) for row in session.execute(statement.order_by(ListenerHost.host)).all()]
 
 
 def _rejected(faults: Sequence[FieldError]) -> Rejected:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from shared.config.regions import Region
+from shared.domain.served import Client, Handshake
 from shared.errors import Unsupported
 from shared.usecases.clock import Clock
 from shared.usecases.driver import Driver
@@ -31,14 +32,35 @@ class RegionTools:
     settling: timedelta = SETTLING
 
 
+class Superseded(Exception):
+    """Another worker owns the region or the row by now: it goes on from what the rows say, and we change nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """One region while we are its only writer."""
+    """One region while we are its only writer.
+
+    ``renew``: hold it for another lease; False when somebody else holds it by now.
+    """
 
     region_id: str
     region: Region | None
     fence: int
     tools: RegionTools
+    renew: Callable[[], bool]
+
+    def stay(self) -> None:
+        """Go on being the only writer, in work that may take longer than one lease.
+
+        Raises:
+            Superseded: somebody else is.
+        """
+        if not self.renew():
+            raise Superseded
+
+    def prober(self) -> Prober:
+        """The prober, which goes on holding the region between two handshakes: a hundred names take a while."""
+        return _HoldingProber(self)
 
     def declared(self) -> Region:
         """The operator's declaration.
@@ -62,3 +84,12 @@ class Site:
             Misconfigured: its settings are wrong.
         """
         return self.tools.driver_for(self.declared()).fenced(self.fence)
+
+
+@dataclass(frozen=True, slots=True)
+class _HoldingProber:
+    site: Site
+
+    def handshake(self, address: str, *, host: str, client: Client, sni: bool = True) -> Handshake:
+        self.site.stay()
+        return self.site.tools.prober.handshake(address, host=host, client=client, sni=sni)

@@ -48,13 +48,19 @@ def work_through(context: Context, tools: RegionTools, region_id: str) -> None:
 
 def _work(context: Context, tools: RegionTools, region_id: str, fence: int) -> bool:
     """Whether we were its writer to the end."""
-    site = Site(region_id=region_id, region=context.settings.regions.get(region_id), fence=fence, tools=tools)
+    site = Site(
+        region_id=region_id,
+        region=context.settings.regions.get(region_id),
+        fence=fence,
+        tools=tools,
+        renew=lambda: balancers.renew(context, region_id, fence, now=tools.clock()),
+    )
     while True:
         with context.transaction() as session:
             found = _next(session, region_id, now=tools.clock())
         if found is None:
             return True
-        if not balancers.renew(context, region_id, fence, now=tools.clock()):
+        if not site.renew():
             log.warning("region_taken_over", region=region_id, fence=fence)
             return False
         kind, row_id = found

@@ -147,9 +147,11 @@ def bind_and_prove(site: Site, driver: Driver, shelf: Shelf, change: Change) -> 
     """Bind what is wanted, then knock until clients see it.
 
     Raises:
+        Superseded: somebody else writes to the region by now; nothing is to be put back.
         NotServed: the balancer acknowledged, and clients see something else after ``settling``.
         DriverError: as ``bind`` raises it.
     """
+    site.stay()
     _bind(driver, shelf, change, change.wanted)
     verdict = _settled_verdict(site, change)
     if verdict.state is not ServedState.MATCH:
@@ -198,7 +200,7 @@ def _settled_verdict(site: Site, change: Change) -> Verdict:
         )
     deadline = time.monotonic() + site.tools.settling.total_seconds()
     while True:
-        verdict = proofs.prove(site.tools.prober, region, change.wanted.hosts, change.expected)
+        verdict = proofs.prove(site.prober(), region, change.wanted.hosts, change.expected)
         if verdict.state is ServedState.MATCH or time.monotonic() > deadline:
             return verdict
         time.sleep(_PAUSE)

@@ -28,14 +28,10 @@ from shared.telemetry import describe_exception
 from shared.usecases import jobs, proofs, serving
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver, ObjectName, Ref
-from shared.usecases.region_tools import Site
+from shared.usecases.region_tools import Site, Superseded
 from shared.usecases.serving import Change, Shelf
 
 log = structlog.get_logger(__name__)
-
-
-class Superseded(Exception):
-    """Another worker owns the deployment by now: it goes on from what the rows say, and we change nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +101,8 @@ def move(context: Context, site: Site, driver: Driver, switch: Switch, *, own: O
         for change in switch.changes:
             verdict = serving.bind_and_prove(site, driver, shelf, change)
             proven.append((change, verdict))
+    except Superseded:
+        raise
     except Exception:
         for change in reversed(switch.changes[: len(proven) + 1]):
             serving.put_back(driver, shelf, change)

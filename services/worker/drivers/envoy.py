@@ -32,6 +32,9 @@ from shared.usecases.driver import (
 KEY_ALGORITHMS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "ec-p521", "ed25519"})
 """What Envoy 1.40 (BoringSSL) serves; measured by tests/integration/drivers/test_envoy_keys.py."""
 
+CA_KEY_ALGORITHMS: Final = KEY_ALGORITHMS | {"rsa-1024"}
+"""Keys of CAs whose clients Envoy 1.40 lets in; measured with RSA-2048 clients."""
+
 
 class EnvoyDriver:
     """Writes ``lds.json`` below ``path`` and waits for Envoy's own counters; see ``envoy_files`` for what lies there.
@@ -68,6 +71,7 @@ class EnvoyDriver:
             several_ca_certificates=True,
             persistent=True,
             key_algorithms=KEY_ALGORITHMS,
+            ca_key_algorithms=CA_KEY_ALGORITHMS,
         )
 
     def fenced(self, fence: int) -> EnvoyDriver:

@@ -89,8 +89,10 @@ class Admin:
 
     def status(self) -> Status:
         """The counters as they stand."""
-        entries = self._json(_STATS).get("stats", [])
-        values = {one["name"].removeprefix(_PREFIX): one["value"] for one in entries if "name" in one}
+        entries = _tables(self._json(_STATS).get("stats"))
+        values: dict[str, Any] = {
+            str(one["name"]).removeprefix(_PREFIX): one.get("value") for one in entries if "name" in one
+        }
         try:
             return Status(
                 version=str(values["version_text"]),
@@ -129,25 +131,25 @@ class Admin:
         """
         found: dict[str, Json] = {}
         for listener in self._listeners():
-            active = listener.get("active_state", {}).get("listener", {})
-            found |= {str(chain.get("name", "?")): chain for chain in active.get("filter_chains", [])}
+            active = _table(_table(listener.get("active_state")).get("listener"))
+            found |= {str(chain.get("name", "?")): chain for chain in _tables(active.get("filter_chains"))}
         return found
 
     def reason(self) -> str:
         """Why it refused the last file, in its own words; short, in one line, never with PEM in it."""
-        states = [one["error_state"] for one in self._listeners() if "error_state" in one]
+        states = [_table(one["error_state"]) for one in self._listeners() if "error_state" in one]
         details = next((str(one["details"]) for one in states if one.get("details")), "no reason given")
         cut = " ".join(details.partition("-----")[0].split())
         return cut[:_LONGEST_REASON]
 
     def _listeners(self) -> list[Json]:
-        entries = self._json(_DUMP).get("configs", [])
+        entries = _tables(self._json(_DUMP).get("configs"))
         return sorted(entries, key=lambda one: one.get("name") != LISTENER)
 
-    def _json(self, path: str) -> Any:
+    def _json(self, path: str) -> Json:
         try:
-            return json.loads(self._get(path))
-        except (OSError, HTTPException, ValueError) as error:
+            return _table(json.loads(self._get(path)))
+        except (OSError, HTTPException, ValueError, RecursionError) as error:
             raise Unreachable(
                 f"Envoy's admin interface at {self._name} does not answer ({type(error).__name__}).",
                 hint="Start Envoy, and compare the region's setting admin with its bootstrap.",
@@ -159,7 +161,7 @@ class Admin:
             connection.request("GET", path)
             response = connection.getresponse()
             content = bytearray()
-            while piece := response.read(_PIECE):
+            while piece := response.read1(_PIECE):
                 content += piece
                 if len(content) > _MOST_BYTES or time.monotonic() > deadline:
                     raise TimeoutError("the answer does not end")
@@ -170,6 +172,15 @@ class Admin:
     @property
     def _name(self) -> str:
         return str(self._address) if isinstance(self._address, Path) else f"{self._address.host}:{self._address.port}"
+
+
+def _table(value: Any) -> Json:
+    """An object; anything else that is said in its place tells us nothing."""
+    return value if isinstance(value, dict) else {}
+
+
+def _tables(value: Any) -> list[Json]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 class _UnixConnection(HTTPConnection):

@@ -192,6 +192,22 @@ def test_another_account_neither_sees_it_nor_learns_whose_the_name_is(api: Api) 
     assert listener["id"] not in taken.text
 
 
+def test_nobody_takes_the_clients_of_anothers_wildcard(api: Api) -> None:
+    stranger = api.account("stranger")
+    wildcard = _submission("*.example.com", "shop.example.com")
+    theirs = answer(stranger.post("/v1/certificates", wildcard))["certificate"]["id"]
+    server_id = server(api)
+    bound(api, server_id)
+    covers_ours = stranger.post("/v1/listeners", body(theirs, hosts=["*.example.com"]))
+    assert (covers_ours.status_code, answer(covers_ours)["code"]) == (409, "host_taken")
+    elsewhere = answer(stranger.post("/v1/certificates", {**wildcard, "regions": ["us-west-1"]}))["certificate"]["id"]
+    api.fleet.run()
+    taken = stranger.post("/v1/listeners", body(elsewhere, hosts=["*.example.com"], region="us-west-1"))
+    assert taken.status_code == 202
+    within_theirs = api.client.post("/v1/listeners", body(server_id, region="us-west-1"))
+    assert (within_theirs.status_code, answer(within_theirs)["code"]) == (409, "host_taken")
+
+
 def test_a_listener_at_work_is_busy(api: Api) -> None:
     server_id = server(api)
     listener_id = answer(api.client.post("/v1/listeners", body(server_id)))["listener"]["id"]
@@ -224,8 +240,8 @@ def test_lists_are_filtered(api: Api) -> None:
         assert [item["id"] for item in api.client.items(f"/v1/listeners?{query}")] == expected
 
 
-def _submission() -> dict[str, Any]:
-    issued = pki.server_with_chain(HOST)
+def _submission(*names: str) -> dict[str, Any]:
+    issued = pki.server_with_chain(*(names or (HOST,)))
     return {
         "source": "third_party",
         "type": "server",
