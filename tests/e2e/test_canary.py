@@ -20,12 +20,13 @@ from cryptography.hazmat.primitives import serialization
 
 from services.cli.client import ApiClient, ApiRefused
 from services.cli.demo.receiver import Receiver
-from services.cli.embedded import postgres
+from services.cli.embedded import envoy, postgres
 from tests.support import pki
 from tests.support.places import private_directory
 from tests.support.stack import RunningStack, running_stack, wait_until
 
 SICK = "us-west-1"
+REGIONS = ("cn-hangzhou", "eu-central-1", SICK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +76,21 @@ def heard(stack: RunningStack, canary: Canary) -> list[bytes]:
     answers: list[bytes] = []
     with Receiver() as receiver:
         client.post("/v1/webhooks", {"url": receiver.url, "types": ["*"]})
-        obstacle = stack.state.root / "regions" / SICK
-        obstacle.parent.mkdir(exist_ok=True)
-        obstacle.write_text("in the way")
+        directory = stack.state.regions / SICK
+        away = directory.rename(directory.with_name("away"))
+        directory.write_text("in the way")
         for body in _uploads(canary, callback_url=receiver.url):
             with suppress(ApiRefused):
                 answers.append(repr(client.post("/v1/certificates/validate", body)).encode())
             with suppress(ApiRefused):
                 answer = client.post("/v1/certificates", body)
                 answers.append(repr(client.follow(answer["job"]["id"], seconds=60, see=lambda _: None)).encode())
-        obstacle.unlink()
+        directory.unlink()
+        away.rename(directory)
         certificate = client.get("/v1/certificates?q=canary&state=valid")["items"][0]["id"]
         job = client.post(f"/v1/certificates/{certificate}/deployments/{SICK}/retry")["job"]["id"]
         assert client.follow(job, seconds=60, see=lambda _: None)["state"] == "succeeded"
+        _serve(client, certificate)
         _send_garbage(stack, canary)
         answers.append(repr(client.get("/v1/events?limit=100")).encode())
         answers.append(repr(client.get(f"/v1/certificates/{certificate}")).encode())
@@ -109,7 +112,7 @@ def _uploads(canary: Canary, *, callback_url: str) -> list[dict[str, Any]]:
         "type": "server",
         "certificate": canary.pair.chain_pem,
         "private_key": pki.key_pem(canary.pair.key, style="pkcs8"),
-        "regions": ["cn-hangzhou", "eu-central-1", SICK],
+        "regions": list(REGIONS),
         "contacts": ["platform@example.com"],
         "callback_url": callback_url,
     }
@@ -126,6 +129,13 @@ def _uploads(canary: Canary, *, callback_url: str) -> list[dict[str, Any]]:
         {**good, "callback_url": key},
         {**good, key: "an unknown field"},
     ]
+
+
+def _serve(client: ApiClient, certificate: str) -> None:
+    """From here on the load balancers work with the key."""
+    body = {"name": "canary", "hosts": ["canary.example.com"], "server_certificate_id": certificate}
+    jobs = [client.post("/v1/listeners", {**body, "region": region})["job"]["id"] for region in REGIONS]
+    assert {client.follow(job, seconds=60, see=lambda _: None)["state"] for job in jobs} == {"succeeded"}
 
 
 def _send_garbage(stack: RunningStack, canary: Canary) -> None:
@@ -158,14 +168,24 @@ def _download(stack: RunningStack, certificate: str, canary: Canary) -> None:
 
 @pytest.mark.usefixtures("heard")
 def test_the_needles_are_found_where_the_key_belongs(stack: RunningStack, canary: Canary) -> None:
-    keys = list((stack.state.root / "regions").rglob("*.key"))
-    assert keys
-    assert any(canary.found_in(path.read_bytes()) for path in keys)
+    for region in REGIONS:
+        staged = list((stack.state.regions / region / "objects").rglob("*.pem"))
+        assert any(canary.found_in(path.read_bytes()) for path in staged)
 
 
 def test_the_key_is_in_no_answer_event_or_webhook(heard: list[bytes], canary: Canary) -> None:
     assert len(heard) > 20
     assert not any(canary.found_in(said) for said in heard)
+
+
+@pytest.mark.usefixtures("heard")
+@pytest.mark.parametrize("path", ["/config_dump?include_eds", "/certs", "/listeners", "/stats", "/server_info"])
+def test_no_load_balancer_shows_the_key_to_its_admin(stack: RunningStack, canary: Canary, path: str) -> None:
+    for region in REGIONS:
+        status, shown = envoy.ask(envoy.admin_socket(stack.state.sockets, region), path)
+        assert status == 200
+        assert not canary.found_in(shown)
+        assert path not in ("/config_dump?include_eds", "/certs") or b"canary.example.com" in shown
 
 
 @pytest.mark.usefixtures("heard")
@@ -191,7 +211,7 @@ def test_the_key_is_in_no_column(stack: RunningStack, canary: Canary) -> None:
 
 @pytest.mark.usefixtures("heard")
 def test_the_key_is_in_no_file_but_the_regions(stack: RunningStack, canary: Canary) -> None:
-    """Logs, mails, the append-only file, PostgreSQL's own files and write-ahead log."""
+    """Logs (Envoy's, too), bootstraps, mails, the append-only file, PostgreSQL's own files and write-ahead log."""
     looked_at = 0
     for path in stack.state.root.rglob("*"):
         if path.is_file() and "regions" not in path.relative_to(stack.state.root).parts:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.demo.story import Result
+from services.cli.demo.stage import REGIONS, Result
 from tests.support.stack import clean_environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
+
+
+EVERY_LISTENER = {(region, kind) for region in REGIONS for kind in ("one_way", "mutual")}
 
 
 def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -26,9 +29,11 @@ def test_the_demo_as_data_twice_in_a_row_in_one_directory(place: Path) -> None:
         assert run.returncode == 0, run.stdout + run.stderr
         result = json.loads(run.stdout)
         assert result["ok"] is True
-        assert len(result["checks"]) == 9
+        assert len(result["checks"]) == 15
         assert all(check["ok"] for check in result["checks"])
         assert result["webhooks"]["received"] == result["webhooks"]["verified"] > 20
+        assert {(row["region"], row["authentication"]) for row in result["listeners"]} == EVERY_LISTENER
+        assert {row["served"]["state"] for row in result["listeners"]} == {"match"}
         assert Path(result["mail"]["path"]).is_file()
 
 

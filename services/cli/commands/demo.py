@@ -27,9 +27,10 @@ FAILED = 1
 def command(*, as_json: bool, state_dir: Path | None) -> None:
     """Show everything in under a minute, on this machine, with nothing installed before.
 
-    Starts the embedded stack, creates a server and a CA certificate in three regions of which one fails on purpose,
-    retries only that one, verifies every signed webhook, and shows the reminder mail of a certificate that is about to
-    expire. Exits 0 only if all of it really happened.
+    Starts the embedded stack with three real load balancers, creates a server and a CA certificate in all of them, of
+    which one fails on purpose, and retries only that one. Opens a one-way and a mutual listener in each, knocks at them
+    as clients do, and replaces the certificate while clients keep coming. Verifies every signed webhook, and shows the
+    reminder mail of a certificate that is about to expire. Exits 0 only if all of it really happened.
     """
     from services.cli.demo.display import Display, show_result  # noqa: PLC0415 - help must not pay for cryptography
     from services.cli.demo.stack import running_stack  # noqa: PLC0415 - as above
@@ -37,7 +38,7 @@ def command(*, as_json: bool, state_dir: Path | None) -> None:
 
     progress = Console(stderr=True)
     with _state_directory(state_dir) as place, Display(progress) as display:
-        display.step("Starting the stack: PostgreSQL, Redis, the API, workers, a mail sink")
+        display.step("Starting the stack: PostgreSQL, Redis, three Envoys, the API, workers, a mail sink")
         with running_stack(place) as connection:
             display.step(f"It runs at {connection.url}")
             result = tell(connection, display)

@@ -29,11 +29,11 @@ from rich.console import Console
     help="The API's port; 0 for any free one.",
 )
 def command(state_dir: Path, port: int) -> None:
-    """Run the whole stack here until Ctrl-C: PostgreSQL, Redis, a mail sink, the API, the workers.
+    """Run the whole stack here until Ctrl-C: PostgreSQL, Redis, three Envoys, a mail sink, the API, the workers.
 
     Needs no server, no root and no Docker. When ready it writes STATE_DIR/connection.json (url, token, mailbox, …).
-    DATABASE_URL, REDIS_URL and SMTP_URL, where set, point at servers of yours instead; CERTFLEET_REGIONS at your
-    regions file. A second start finds the data again.
+    DATABASE_URL, REDIS_URL and SMTP_URL, where set, point at servers of yours instead; CERTFLEET_REGIONS at a regions
+    file of yours, for load balancers of yours. A second start finds the data again.
     """
     from services.cli.embedded.stack import run  # noqa: PLC0415 - help must not pay for SQLAlchemy and Celery
 

@@ -9,10 +9,19 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
-from services.cli.demo.story import Result
+from services.cli.demo.stage import Result
 
-_DONE: Final = {"pending": 0, "deploying": 1, "deployed": 2, "failed": 2}
-_COLOUR: Final = {"deployed": "green", "failed": "red", "deploying": "yellow", "pending": "dim"}
+_DONE: Final = {"pending": 0, "deploying": 1, "binding": 1, "deployed": 2, "bound": 2, "failed": 2}
+_GREEN: Final = ("deployed", "bound", "match")
+_RED: Final = ("failed", "mismatch", "unreachable")
+_COLOUR: Final = {
+    "deploying": "yellow",
+    "binding": "yellow",
+    "pending": "dim",
+    "not_checked": "dim",
+    **dict.fromkeys(_GREEN, "green"),
+    **dict.fromkeys(_RED, "red"),
+}
 
 
 class Display:
@@ -22,7 +31,7 @@ class Display:
         self._console = console
         self._progress = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.fields[certificate]:<18}"),
+            TextColumn("{task.fields[subject]:<24}"),
             TextColumn("{task.fields[region]:<14}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[state]}"),
@@ -44,9 +53,11 @@ class Display:
         self._console.print(f"[bold]>[/bold] {text}", highlight=False)
 
     def progress(self, name: str, job: dict[str, Any]) -> None:
-        """A job's regions as they stand."""
+        """A job's regions and listeners as they stand."""
         for row in job["deployments"]:
             self._show((name, row["region"]), row["state"])
+        for row in job["listeners"]:
+            self._show((f"listener {row['name']}", row["region"]), row["state"])
 
     def _show(self, where: tuple[str, str], state: str) -> None:
         if self._last.get(where) == state:
@@ -56,7 +67,7 @@ class Display:
             self._console.print(f"  {where[0]}  {where[1]}  {state}", highlight=False)
             return
         if where not in self._bars:
-            self._bars[where] = self._progress.add_task("", total=2, certificate=where[0], region=where[1], state="")
+            self._bars[where] = self._progress.add_task("", total=2, subject=where[0], region=where[1], state="")
         colour = _COLOUR.get(state, "default")
         done = _DONE.get(state, 0)
         self._progress.update(self._bars[where], completed=done, state=f"[{colour}]{state}[/{colour}]")
@@ -65,6 +76,7 @@ class Display:
 def show_result(console: Console, result: Result, *, is_kept: bool) -> None:
     """The final tables, the mail, and the verdict. ``is_kept``: the files are still there afterwards."""
     console.print(_regions(result))
+    console.print(_listeners(result))
     console.print(_checks(result))
     if result.mail:
         title = f"{result.mail['subject']}  →  {result.mail['to']}"
@@ -85,6 +97,17 @@ def _regions(result: Result) -> Table:
             state = f"[{colour}]{row['state']}[/{colour}]"
             digest = f"sha256 {evidence.get('fingerprint_sha256', '')[:8]}…" if evidence else "-"
             table.add_row(certificate["name"], row["region"], state, str(row["attempt"]), digest)
+    return table
+
+
+def _listeners(result: Result) -> Table:
+    table = Table("Listener", "Region", "Address", "Clients", "Served", title="What clients meet")
+    for column in table.columns:
+        column.no_wrap = True
+    for row in result.listeners:
+        served = row["served"]["state"]
+        state = f"[{_COLOUR.get(served, 'default')}]{served}[/]"
+        table.add_row(row["name"], row["region"], row["address"], row["authentication"], state)
     return table
 
 

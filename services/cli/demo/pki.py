@@ -1,14 +1,18 @@
-"""The demo's small PKI: a root, an issuing CA, a server certificate, a CA for clients, one that is about to expire."""
+"""The demo's small PKI: a root that clients trust, server certificates below it, a CA for clients, a stranger's CA."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_FOR_SERVERS: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+_FOR_CLIENTS: Final = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +34,24 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoPki:
-    """All that the demo uploads."""
+    """All that the demo uploads, and what its clients carry.
 
+    Attributes:
+        root: PEM of the root; clients trust it, nobody uploads it.
+        server: for both listeners' names.
+        successor: new content for the same names, with a key of its own.
+        client_ca: its clients are let in.
+        customer: a client of it.
+        stranger: a client of another CA.
+        expiring: has six days left.
+    """
+
+    root: str
     server: Pair
+    successor: Pair
     client_ca: Pair
+    customer: Pair
+    stranger: Pair
     expiring: Pair
 
 
@@ -42,12 +60,17 @@ def build(now: datetime) -> DemoPki:
     root = _authority("Demo Root CA", None, now=now)
     issuing = _authority("Demo Issuing CA", root, now=now)
     clients = _authority("Demo Client CA", None, now=now)
+    names = ("www.example.com", "api.example.com")
     return DemoPki(
-        server=_server("www.example.com", issuing, days=90, now=now),
+        root=_pem(root.certificate),
+        server=_server(names, issuing, days=60, now=now),
+        successor=_server(names, issuing, days=90, now=now),
         client_ca=Pair(
             certificate=_pem(clients.certificate), private_key=None, fingerprint_sha256=_digest(clients.certificate)
         ),
-        expiring=_server("shop.example.com", issuing, days=6, now=now),
+        customer=_client("a customer", clients, now=now),
+        stranger=_client("a stranger", _authority("Somebody's CA", None, now=now), now=now),
+        expiring=_server(("shop.example.com",), issuing, days=6, now=now),
     )
 
 
@@ -59,18 +82,26 @@ def _authority(name: str, issuer: Authority | None, *, now: datetime) -> Authori
     return Authority(certificate=builder.sign(issuer.key if issuer else key, hashes.SHA256()), key=key)
 
 
-def _server(name: str, issuer: Authority, *, days: int, now: datetime) -> Pair:
+def _server(names: tuple[str, ...], issuer: Authority, *, days: int, now: datetime) -> Pair:
     """A 90-day certificate with ``days`` left."""
+    end = now + timedelta(days=days, hours=1)
+    sans = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    return _issued(names[0], issuer, begin=end - timedelta(days=90, hours=2), end=end, extensions=(_FOR_SERVERS, sans))
+
+
+def _client(name: str, issuer: Authority, *, now: datetime) -> Pair:
+    begin, end = now - timedelta(days=1), now + timedelta(days=30)
+    return _issued(name, issuer, begin=begin, end=end, extensions=(_FOR_CLIENTS,))
+
+
+def _issued(
+    name: str, issuer: Authority, *, begin: datetime, end: datetime, extensions: tuple[x509.ExtensionType, ...]
+) -> Pair:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    builder = _builder(name, key, issuer.certificate.subject)
-    builder = builder.not_valid_before(now - timedelta(days=90 - days, hours=1))
-    builder = builder.not_valid_after(now + timedelta(days=days, hours=1))
-    for extension, critical in (
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (x509.SubjectAlternativeName([x509.DNSName(name)]), False),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-    ):
-        builder = builder.add_extension(extension, critical=critical)
+    builder = _builder(name, key, issuer.certificate.subject).not_valid_before(begin).not_valid_after(end)
+    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
     leaf = builder.sign(issuer.key, hashes.SHA256())
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()

@@ -1,1 +1,1 @@
-"""The stack on one machine, from wheels: PostgreSQL, Redis, mail sink, API, workers, beat, under supervisord."""
+"""The stack on one machine, from wheels: servers, load balancers, API, workers, beat, under supervisord."""

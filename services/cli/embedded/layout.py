@@ -64,7 +64,7 @@ class StateDir:
 
     @property
     def regions(self) -> Path:
-        """What the default regions' ``directory`` drivers write to."""
+        """What the default regions' load balancers serve, one directory each; written by the regions' drivers."""
         return self.root / "regions"
 
     @property

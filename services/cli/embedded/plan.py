@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import socket
 from collections.abc import Callable, Mapping
@@ -12,23 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from services.cli.embedded import postgres, programs, redis
-from services.cli.embedded.connection import write_private
+from services.cli.embedded import envoy, postgres, programs, redis
+from services.cli.embedded.envoy import Balancer
 from services.cli.embedded.layout import StateDir, socket_directory
+from services.cli.embedded.ports import Ports
 from services.cli.embedded.program import Program
+from services.cli.embedded.regions import keep_regions_file
 from shared.config.settings import Settings, load_settings
 from shared.crypto.vault import create_kek_file, load_vault
 from shared.errors import Misconfigured
 
 LOOPBACK: Final = "127.0.0.0/8,::1/128"
 """Where ``certfleet up`` lets webhooks go besides public addresses: a developer's receiver runs beside it."""
-
-_DEFAULT_REGIONS: Final = {
-    "cn-hangzhou": "China (Hangzhou)",
-    "eu-central-1": "Germany (Frankfurt)",
-    "us-west-1": "US (Silicon Valley)",
-}
-"""Ids and names as Alibaba Cloud's "Regions and zones" has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +32,7 @@ class Plan:
     Attributes:
         cluster: the embedded PostgreSQL; None when ``DATABASE_URL`` points elsewhere.
         redis_socket: the embedded Redis; None when ``REDIS_URL`` points elsewhere.
+        balancers: the embedded Envoys; none when ``CERTFLEET_REGIONS`` declares others.
         nodes: the workers' Celery node names.
     """
 
@@ -48,11 +43,16 @@ class Plan:
     programs: tuple[Program, ...]
     cluster: postgres.Cluster | None
     redis_socket: Path | None
+    balancers: tuple[Balancer, ...]
     nodes: tuple[str, ...]
 
 
-def make_plan(state: StateDir, *, port: int, environ: Mapping[str, str], say: Callable[[str], None]) -> Plan:
+def make_plan(
+    state: StateDir, *, port: int, ports: Ports, environ: Mapping[str, str], say: Callable[[str], None]
+) -> Plan:
     """Check and complete the state directory; ``environ`` decides which servers are real ones elsewhere.
+
+    The load balancers' addresses are taken from ``ports``, and are theirs for as long as it is open.
 
     Raises:
         Misconfigured: with one sentence for each thing in the way.
@@ -60,6 +60,9 @@ def make_plan(state: StateDir, *, port: int, environ: Mapping[str, str], say: Ca
     _empty(state.run)
     sockets = socket_directory(state.run)
     _empty(sockets)
+    has_own_regions = not environ.get("CERTFLEET_REGIONS")
+    if has_own_regions:
+        keep_regions_file(state, sockets=sockets, ports=ports, say=say)
     environment = _environment(state, port=port, environ=environ)
     cluster = None
     if not environ.get("DATABASE_URL"):
@@ -70,6 +73,9 @@ def make_plan(state: StateDir, *, port: int, environ: Mapping[str, str], say: Ca
         environment["REDIS_URL"] = redis.url(redis_socket)
     _prepare_keys(state, Path(environment["CERTFLEET_KEK_FILE"]))
     settings = load_settings(environment)
+    balancers: tuple[Balancer, ...] = ()
+    if has_own_regions:
+        balancers = envoy.find_balancers(settings.regions, state=state, sockets=sockets, ports=ports)
     if cluster:
         postgres.prepare(cluster, say=say)
     nodes = tuple(f"{name}@{_digest(state)}" for name in programs.WORKER_QUEUES)
@@ -78,11 +84,14 @@ def make_plan(state: StateDir, *, port: int, environ: Mapping[str, str], say: Ca
         port=port,
         settings=settings,
         environment=environment,
-        programs=_programs(
-            state, cluster, redis_socket, environ=environ, environment=environment, port=port, nodes=nodes
+        programs=(
+            *_servers(state, cluster, redis_socket, environ=environ, environment=environment),
+            *(envoy.program(balancer, run=state.run) for balancer in balancers),
+            *_clients(state, port=port, nodes=nodes),
         ),
         cluster=cluster,
         redis_socket=redis_socket,
+        balancers=balancers,
         nodes=nodes,
     )
 
@@ -106,8 +115,6 @@ def choose_port(asked: int) -> int:
 
 def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> dict[str, str]:
     given = {name: value for name, value in environ.items() if value}
-    if "CERTFLEET_REGIONS" not in given:
-        _write_default_regions(state)
     defaults = {
         "CERTFLEET_REGIONS": str(state.regions_file),
         "CERTFLEET_KEK_FILE": str(state.kek_file),
@@ -123,16 +130,14 @@ def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> d
     return defaults | given
 
 
-def _programs(
+def _servers(
     state: StateDir,
     cluster: postgres.Cluster | None,
     redis_socket: Path | None,
     *,
     environ: Mapping[str, str],
     environment: Mapping[str, str],
-    port: int,
-    nodes: tuple[str, ...],
-) -> tuple[Program, ...]:
+) -> list[Program]:
     chosen: list[Program] = []
     if cluster:
         chosen.append(postgres.program(cluster))
@@ -140,8 +145,12 @@ def _programs(
         chosen.append(redis.program(data=state.redis, socket=redis_socket, configuration=state.run / "redis.conf"))
     if not environ.get("SMTP_URL"):
         chosen.append(programs.mail_sink(state, int(environment["SMTP_URL"].rpartition(":")[2])))
+    return chosen
+
+
+def _clients(state: StateDir, *, port: int, nodes: tuple[str, ...]) -> list[Program]:
     workers = [programs.worker(name, node=node) for name, node in zip(programs.WORKER_QUEUES, nodes, strict=True)]
-    return (*chosen, programs.api(port), *workers, programs.beat(state))
+    return [programs.api(port), *workers, programs.beat(state)]
 
 
 def _prepare_keys(state: StateDir, kek_file: Path) -> None:
@@ -154,18 +163,6 @@ def _prepare_keys(state: StateDir, kek_file: Path) -> None:
     except OSError as error:
         raise Misconfigured((f"The key file {kek_file} cannot be made: {error.strerror}.",)) from error
     load_vault(kek_file)
-
-
-def _write_default_regions(state: StateDir) -> None:
-    if state.regions_file.exists():
-        return
-    # A TOML basic string takes JSON's escapes (toml.io 1.0.0, "String").
-    text = "\n".join(
-        f'[[region]]\nid = "{region}"\nname = "{name}"\ndriver = "directory"\n'
-        f"[region.settings]\npath = {json.dumps(str(state.regions / region), ensure_ascii=False)}\n"
-        for region, name in _DEFAULT_REGIONS.items()
-    )
-    write_private(state.regions_file, text)
 
 
 def _empty(directory: Path) -> None:

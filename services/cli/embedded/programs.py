@@ -16,19 +16,20 @@ API_THREADS: Final = 32
 WORKER_THREADS: Final = 16
 """Regions and receivers are waited for, not computed; a pool of threads takes 61 MB (docs/adr/0002)."""
 
-WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep", "courier": "webhooks,mail"}
+WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep,patrol", "courier": "webhooks,mail"}
 """Two workers, so that receivers that hang cannot take the threads that regions need."""
 
 _NEEDED: Final = {"gunicorn": "api", "apiflask": "api", "jinja2": "worker", "supervisor": "embedded"}
 
 
-def check_installed(*, with_mail_sink: bool) -> None:
+def check_installed(*, with_mail_sink: bool, with_balancers: bool) -> None:
     """Raise when a package of an extra is missing.
 
     Raises:
         Misconfigured: naming every missing extra.
     """
-    needed = _NEEDED | ({"aiosmtpd": "embedded"} if with_mail_sink else {})
+    chosen = {"aiosmtpd": with_mail_sink, "envoy": with_balancers}
+    needed = _NEEDED | {package: "embedded" for package, is_needed in chosen.items() if is_needed}
     missing = {package: extra for package, extra in needed.items() if importlib.util.find_spec(package) is None}
     if missing:
         extras = ",".join(sorted(set(missing.values())))

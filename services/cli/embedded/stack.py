@@ -14,10 +14,11 @@ from pathlib import Path
 from threading import Event
 from typing import Final
 
-from services.cli.embedded import postgres, programs, redis
+from services.cli.embedded import envoy, postgres, programs, redis
 from services.cli.embedded.connection import Connection, write_connection, write_private
 from services.cli.embedded.layout import locked, prepare, wait_for_holders
 from services.cli.embedded.plan import Plan, choose_port, make_plan
+from services.cli.embedded.ports import Ports
 from services.cli.embedded.program import Program
 from services.cli.embedded.supervision import Condition, ProgramFailed, Supervisor
 from shared.crypto.vault import load_vault
@@ -30,7 +31,7 @@ from shared.wakeups import producer
 
 DEFAULT_ACCOUNT: Final = "default"
 START_SECONDS: Final = 90.0
-STOP_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 36.0
 """Above the sum that a stop can take: 10 s for the clients together, then each server in turn."""
 
 _POLL_SECONDS: Final = 0.05
@@ -63,13 +64,15 @@ def run(state_dir: Path, *, port: int, environ: Mapping[str, str], say: Callable
     """
     began = time.monotonic()
     os.umask(0o077)
-    programs.check_installed(with_mail_sink=not environ.get("SMTP_URL"))
+    programs.check_installed(
+        with_mail_sink=not environ.get("SMTP_URL"), with_balancers=not environ.get("CERTFLEET_REGIONS")
+    )
     chosen = choose_port(port)
     state = prepare(state_dir)
-    with locked(state, say=say) as lock:
+    with locked(state, say=say) as lock, Ports(api=chosen) as ports:
         state.connection.unlink(missing_ok=True)
         wait_for_holders(state)
-        plan = _planned(state_dir, lambda: make_plan(state, port=chosen, environ=environ, say=say))
+        plan = _planned(state_dir, lambda: make_plan(state, port=chosen, ports=ports, environ=environ, say=say))
         _Run(plan, say=say, stop=stop).run(lock=lock, began=began)
 
 
@@ -97,6 +100,7 @@ class _Run:
             self.wait(self.supervisor.is_answering, "supervisord")
             self.start_servers()
             self.migrate()
+            self.await_balancers()
             self.start_clients()
             self.announce(began)
             self.watch()
@@ -121,6 +125,12 @@ class _Run:
     def migrate(self) -> None:
         upgrade(self.plan.settings.database_url)
         self.say("the database is up to date")
+
+    def await_balancers(self) -> None:
+        """They came up while the database did; the workers must not find them missing."""
+        if self.plan.balancers:
+            self.wait(lambda: all(envoy.is_answering(one) for one in self.plan.balancers), "the load balancers")
+            self.say("the load balancers answer")
 
     def start_clients(self) -> None:
         for program in self.plan.programs:
