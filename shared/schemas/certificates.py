@@ -279,6 +279,14 @@ class ServedOut(Answer):
     checked_at = instant("When it was last looked at.")
 
 
+class DriftOut(Answer):
+    """What is not as it was deployed."""
+
+    code = text("served_mismatch, unreachable, missing, altered or access.")
+    message = text("What is wrong, and what is there instead.")
+    since = instant("When it was first seen.")
+
+
 class DeploymentOut(Answer):
     """A certificate in one region."""
 
@@ -290,6 +298,9 @@ class DeploymentOut(Answer):
     remote_id = optional_text("What the load balancer calls it.")
     evidence = fields.Dict(allow_none=True, metadata={"description": "What was read back from the region."})
     served = fields.Nested(ServedOut)
+    drift = fields.Nested(
+        DriftOut, allow_none=True, metadata={"description": "What is not as it was deployed; null while all is well."}
+    )
     job_id = text("The job that last worked on it.")
     deployed_at = instant("When the region was last seen to hold it.")
     updated_at = instant("When any of this changed.")

@@ -7,6 +7,7 @@ from marshmallow.validate import Length, OneOf
 
 from shared.domain.rollout import ServedState
 from shared.schemas.base import Answer, PageQuery, instant, optional_text, text
+from shared.schemas.certificates import DriftOut
 
 
 class ServedQuery(PageQuery):
@@ -25,14 +26,6 @@ class ServedQuery(PageQuery):
         validate=Length(1, 200),
         metadata={"description": "Part of the name, the common name or any name it is valid for."},
     )
-
-
-class DriftOut(Answer):
-    """What is not as it was deployed."""
-
-    code = text("served_mismatch, unreachable, missing, altered or access.")
-    message = text("What is wrong, and what is there instead.")
-    since = instant("When it was first seen.")
 
 
 class ServedCellOut(Answer):

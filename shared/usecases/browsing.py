@@ -29,7 +29,8 @@ _CERTIFICATE_FIELDS: Final = (
     *("contacts", "tags", "reminders_muted", "created_at"),
 )
 _DEPLOYMENT_FIELDS: Final = (
-    *("region", "state", "intent", "attempt", "error", "remote_id", "evidence", "job_id", "deployed_at", "updated_at"),
+    *("region", "state", "intent", "attempt", "error", "remote_id", "evidence", "drift", "job_id", "deployed_at"),
+    "updated_at",
 )
 _JOB_FIELDS: Final = (
     *("id", "kind", "state", "certificate_id", "error", "findings", "created_at", "started_at", "finished_at"),

@@ -124,7 +124,7 @@ def test_last_event_id_goes_on_where_the_stream_broke(api: Api) -> None:
 
 def test_a_silent_stream_says_that_it_lives_and_ends_by_itself(api: Api) -> None:
     body = api.client.get("/v1/events", headers=STREAM).text
-    assert body.count(": still here") >= 2
+    assert body.count(": still here") >= 1
     assert frames(body) == []
 
 

@@ -19,7 +19,7 @@ CERTIFICATE_FIELDS = {
 }
 DEPLOYMENT_FIELDS = {
     *("region", "state", "intent", "attempt", "error", "remote_id", "evidence", "served", "job_id", "deployed_at"),
-    "updated_at",
+    *("updated_at", "drift"),
 }
 JOB_FIELDS = {
     *("id", "kind", "state", "certificate_id", "deployments", "error", "findings", "created_at", "started_at"),
