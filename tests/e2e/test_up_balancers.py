@@ -8,14 +8,18 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.cli.client import ApiClient
+from services.cli.demo.serving import fingerprints
 from services.cli.embedded import envoy
 from shared.config.regions import Region, load_regions
+from tests.support import pki
+from tests.support.pki import Issued
 from tests.support.places import private_directory
 from tests.support.stack import RunningStack, listening_ports, logs, running_stack, wait_until
 
@@ -102,7 +106,7 @@ def test_two_stacks_at_once_share_no_address_even_when_one_is_a_copy_of_the_othe
         assert "cannot be used any more (Address already in use); choosing another" in other.text()
 
 
-def test_a_state_directory_of_an_older_version_goes_on_with_its_directories(place: Path) -> None:
+def test_an_older_state_directory_keeps_its_directories_until_its_file_is_taken_away(place: Path) -> None:
     state = place / "state"
     state.mkdir(mode=0o700)
     older = "\n".join(
@@ -112,10 +116,18 @@ def test_a_state_directory_of_an_older_version_goes_on_with_its_directories(plac
     (state / "regions.toml").write_text(older, encoding="utf-8")
 
     with running_stack(state) as stack:
-        programs = {program.name for program in (state / "run").glob("envoy-*")}
-        assert programs == set()
+        issued = deploy_everywhere(stack)
         assert "load balancers" not in stack.text()
         assert (state / "regions.toml").read_text(encoding="utf-8") == older
+    (state / "regions.toml").rename(place / "regions.toml")
+    (state / "regions").rename(place / "regions")
+
+    with running_stack(state, environ={"CERTFLEET_PATROL_SECONDS": "1"}) as stack:
+        wait_until(
+            lambda: all(issued.fingerprint_sha256 in fingerprints(state / "regions" / name) for name in REGIONS),
+            seconds=30,
+            otherwise=lambda: logs(state),
+        )
 
 
 def test_an_operators_regions_start_no_envoy(place: Path) -> None:
@@ -130,6 +142,17 @@ def test_an_operators_regions_start_no_envoy(place: Path) -> None:
         assert "load balancers" not in stack.text()
         assert not stack.state.regions.exists()
         assert not stack.state.regions_file.exists()
+
+
+def deploy_everywhere(stack: RunningStack) -> Issued:
+    """One certificate into every region."""
+    now = datetime.now(UTC)
+    issued = pki.server("www.example.test", not_before=now - timedelta(days=1), not_after=now + timedelta(days=90))
+    body = {"source": "third_party", "type": "server", "certificate": issued.chain_pem, "private_key": issued.key_pem}
+    client = ApiClient(stack.connection.url, stack.connection.token)
+    job = client.post("/v1/certificates", {**body, "regions": list(REGIONS)})["job"]["id"]
+    assert client.follow(job, seconds=30, see=lambda _: None)["state"] == "succeeded"
+    return issued
 
 
 def regions(stack: RunningStack) -> dict[str, Region]:
