@@ -50,6 +50,8 @@ _OF_BODIES: Final = (
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
 )
+_MAY_CONFLICT: Final = frozenset({("post", "/v1/listeners")})
+"""Beside every change of something that is there already: host names that another listener answers for."""
 _SIGNATURE: Final = {
     "webhook-id": "The event's id, the same at every attempt.",
     "webhook-timestamp": "When this attempt was made, in seconds since 1970.",
@@ -185,8 +187,8 @@ def _statuses(operation: Document, method: str, path: str) -> list[HTTPStatus]:
         statuses.append(HTTPStatus.UNPROCESSABLE_ENTITY)
     if "{" in path:
         statuses.append(HTTPStatus.NOT_FOUND)
-        if method != "get" or path.endswith("/download"):
-            statuses.append(HTTPStatus.CONFLICT)
+    if ("{" in path and method != "get") or path.endswith("/download") or (method, path) in _MAY_CONFLICT:
+        statuses.append(HTTPStatus.CONFLICT)
     return statuses
 
 

@@ -9,7 +9,7 @@ from marshmallow.validate import Length, OneOf
 
 from shared.domain.listeners import MOST_HOSTS, Authentication, ListenerState
 from shared.schemas.base import Answer, Body, PageQuery, instant, optional_text, printable, text
-from shared.schemas.certificates import MAX_NAME
+from shared.schemas.certificates import MAX_NAME, web_url
 from shared.schemas.errors import ErrorOut
 from shared.schemas.jobs import JobOut
 
@@ -56,6 +56,12 @@ class ListenerIn(Body):
     server_certificate_id = _certificate("The certificate that clients are shown.", required=True)
     ca_certificate_id = _certificate(
         "Whose clients are let in; with `mutual` only.", load_default=None, allow_none=True
+    )
+    callback_url = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=web_url,
+        metadata={"description": "Receives this job's events, signed.", "example": "https://ci.example.com/hook"},
     )
 
 

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import delete, func, or_, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from shared.config.regions import Region
-from shared.domain.certificates import CertificateState, CertificateType
 from shared.domain.identifiers import new_id
-from shared.domain.listeners import (
-    FINAL_LISTENERS,
-    Authentication,
-    ListenerShape,
-    ListenerState,
-    is_host,
-    uncovered_hosts,
-)
-from shared.domain.rollout import DeploymentState, JobKind, ServedState
-from shared.domain.validation import visible
-from shared.errors import Conflict, FieldError, Misconfigured, NotFound, Rejected
-from shared.models import Certificate, Deployment, Job, Listener, ListenerHost
-from shared.usecases import audit, jobs, serving
-from shared.usecases.browsing import find_certificate
+from shared.domain.listeners import FINAL_LISTENERS, Authentication, ListenerShape, ListenerState
+from shared.domain.rollout import JobKind, ServedState
+from shared.errors import Conflict, NotFound
+from shared.models import Certificate, Job, Listener
+from shared.usecases import audit, jobs, serving, webhooks
 from shared.usecases.context import Context
-from shared.usecases.driver_registry import build_driver
+from shared.usecases.listener_checks import Asked, check_listener
+from shared.usecases.listener_names import claim_hosts
 from shared.usecases.paging import Order, Page, PageRequest, read_page
+from shared.usecases.replacement import must_not_be_replaced
 from shared.usecases.tokens import Caller
 
 Document = dict[str, Any]
@@ -52,6 +40,7 @@ class NewListener:
     authentication: str
     server_certificate_id: str
     ca_certificate_id: str | None
+    callback_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,35 +59,30 @@ def create_listener(
     """Accept a listener; the worker binds it and proves it by a handshake.
 
     Raises:
-        Rejected: naming every field that cannot be as it is.
+        Rejected: naming every field that cannot be as it is, or a callback URL that may never be called.
         Conflict: another listener of the region answers for one of the host names.
     """
-    region = context.settings.regions.get(wanted.region)
-    if region is None:
-        hint = f"Choose from: {', '.join(context.settings.regions)}."
-        raise _rejected(
-            [FieldError(field="region", code="unknown_region", message="There is no such region.", hint=hint)]
-        )
-    shape, faults = _shape(wanted.hosts, wanted.authentication, wanted.server_certificate_id, wanted.ca_certificate_id)
-    server = _check(session, caller, region, shape, faults)
-    listener_id = new_id("lsn")
-    job = jobs.open_job(session, server, JobKind.CREATE_LISTENER, now=now)
-    listener = Listener(
-        id=listener_id,
-        account_id=caller.account_id,
-        region=region.id,
-        name=wanted.name,
-        hosts=list(shape.hosts),
-        authentication=shape.authentication,
-        server_certificate_id=shape.server_certificate_id,
-        ca_certificate_id=shape.ca_certificate_id,
-        revision=0,
-        served=ServedState.NOT_CHECKED,
-        fence=0,
-        created_at=now,
+    asked = Asked(
+        region=wanted.region,
+        hosts=wanted.hosts,
+        authentication=wanted.authentication,
+        server_certificate_id=wanted.server_certificate_id,
+        ca_certificate_id=wanted.ca_certificate_id,
     )
+    shape, certificates = check_listener(context, session, caller, asked)
+    job = jobs.open_job(session, certificates[0], JobKind.CREATE_LISTENER, now=now)
+    listener = _new_listener(caller, wanted, shape, now=now)
     jobs.assign_listener(session, job, listener, state=ListenerState.PENDING, now=now)
-    _claim_hosts(session, caller, listener, shape.hosts)
+    claim_hosts(session, listener, shape.hosts)
+    if wanted.callback_url is not None:
+        webhooks.add_callback(
+            session,
+            account_id=caller.account_id,
+            job_id=job.id,
+            url=wanted.callback_url,
+            now=now,
+            allowed_networks=context.settings.webhook_allowed_networks,
+        )
     return _begin(session, caller, job, listener, "listener.created", now=now)
 
 
@@ -110,48 +94,24 @@ def change_listener(
     Raises:
         NotFound: none of that id in this account.
         Rejected: naming every field that cannot be as it is.
-        Conflict: it is being worked on, or another listener answers for one of the host names.
+        Conflict: it or a certificate that it keeps is being worked on, or another listener of the region answers for
+            one of the host names.
     """
     known = find_listener(session, caller, listener_id)
-    region = context.settings.regions.get(known.region)
-    if region is None:
+    if known.region not in context.settings.regions:
         raise Conflict(
             "The operator no longer declares the listener's region.",
             code="unknown_region",
-            hint="Declare it again in the regions file, or delete the listener.",
+            hint="Declare it again in the regions file.",
         )
     before = serving.shape_of(known)
-    authentication = changes.get("authentication", before.authentication)
-    ca = changes.get("ca_certificate_id", before.ca_certificate_id)
-    if authentication == Authentication.ONE_WAY and "ca_certificate_id" not in changes:
-        ca = None
-    shape, faults = _shape(
-        changes.get("hosts", before.hosts),
-        authentication,
-        changes.get("server_certificate_id", before.server_certificate_id),
-        ca,
-    )
-    server = _check(session, caller, region, shape, faults)
-    listener = _idle(session, caller, listener_id)
-    if serving.shape_of(listener) != before:
-        raise Conflict(
-            "The listener was changed meanwhile.", code="changed_meanwhile", hint="Look at it, then try again."
-        )
+    shape, certificates = check_listener(context, session, caller, _asked(known.region, before, changes))
+    listener = _idle(session, caller, listener_id, before=before, certificates=certificates)
     listener.name = changes.get("name", listener.name)
-    job = jobs.open_job(session, server, JobKind.CHANGE_LISTENER, now=now)
-    if listener.revision:
-        listener.change = serving.shape_document(shape)
-    else:
-        listener.hosts, listener.authentication = list(shape.hosts), shape.authentication
-        listener.server_certificate_id, listener.ca_certificate_id = (
-            shape.server_certificate_id,
-            shape.ca_certificate_id,
-        )
-        session.execute(
-            delete(ListenerHost).where(ListenerHost.listener_id == listener.id, ListenerHost.host.not_in(shape.hosts))
-        )
+    job = jobs.open_job(session, certificates[0], JobKind.CHANGE_LISTENER, now=now)
+    _want(listener, shape)
     jobs.assign_listener(session, job, listener, state=ListenerState.PENDING, now=now)
-    _claim_hosts(session, caller, listener, shape.hosts)
+    claim_hosts(session, listener, shape.hosts)
     return _begin(session, caller, job, listener, "listener.changed", now=now)
 
 
@@ -160,11 +120,13 @@ def delete_listener(session: Session, caller: Caller, listener_id: str, *, now: 
 
     Raises:
         NotFound: none of that id in this account.
-        Conflict: it is being worked on.
+        Conflict: it or one of its certificates is being worked on.
     """
-    known = find_listener(session, caller, listener_id)
-    server = session.get_one(Certificate, known.server_certificate_id)
-    listener = _idle(session, caller, listener_id)
+    before = serving.shape_of(find_listener(session, caller, listener_id))
+    statement = select(Certificate).where(Certificate.id.in_(serving.certificates_of(before))).order_by(Certificate.id)
+    certificates = list(session.execute(statement.with_for_update(key_share=True)).scalars())
+    listener = _idle(session, caller, listener_id, before=before, certificates=certificates)
+    server = session.get_one(Certificate, before.server_certificate_id)
     job = jobs.open_job(session, server, JobKind.DELETE_LISTENER, now=now)
     jobs.assign_listener(session, job, listener, state=ListenerState.UNBINDING, now=now)
     return _begin(session, caller, job, listener, "listener.deletion_requested", now=now)
@@ -249,7 +211,54 @@ def _uses(certificate_id: str) -> Any:
     )
 
 
-def _idle(session: Session, caller: Caller, listener_id: str) -> Listener:
+def _new_listener(caller: Caller, wanted: NewListener, shape: ListenerShape, *, now: datetime) -> Listener:
+    listener = Listener(
+        id=new_id("lsn"),
+        account_id=caller.account_id,
+        region=wanted.region,
+        name=wanted.name,
+        revision=0,
+        served=ServedState.NOT_CHECKED,
+        fence=0,
+        created_at=now,
+    )
+    _want(listener, shape)
+    return listener
+
+
+def _asked(region: str, before: ListenerShape, changes: dict[str, Any]) -> Asked:
+    """The whole listener with the changes; one that becomes one-way loses its CA without a word about it."""
+    authentication = changes.get("authentication", before.authentication)
+    ca = None if authentication == Authentication.ONE_WAY else before.ca_certificate_id
+    return Asked(
+        region=region,
+        hosts=changes.get("hosts", before.hosts),
+        authentication=authentication,
+        server_certificate_id=changes.get("server_certificate_id", before.server_certificate_id),
+        ca_certificate_id=changes.get("ca_certificate_id", ca),
+        kept=frozenset(serving.certificates_of(before)),
+    )
+
+
+def _want(listener: Listener, shape: ListenerShape) -> None:
+    """What was never bound is what is wanted; what is bound goes on being served as it is."""
+    if listener.revision:
+        listener.change = serving.shape_document(shape)
+        return
+    listener.hosts = list(shape.hosts)
+    listener.authentication = shape.authentication
+    listener.server_certificate_id = shape.server_certificate_id
+    listener.ca_certificate_id = shape.ca_certificate_id
+
+
+def _idle(
+    session: Session, caller: Caller, listener_id: str, *, before: ListenerShape, certificates: list[Certificate]
+) -> Listener:
+    """The listener, its row taken after the certificates', as nobody is at work on any of them.
+
+    While a certificate is being replaced, the worker moves its listeners and retires it: one that were deleted in the
+    middle of that would bring the old certificate back to the balancer only to be unbound from it.
+    """
     listener = find_listener(session, caller, listener_id, lock=True)
     if listener.state not in FINAL_LISTENERS:
         raise Conflict(
@@ -257,6 +266,12 @@ def _idle(session: Session, caller: Caller, listener_id: str) -> Listener:
             code="busy",
             hint="Wait for that job to end, then try again.",
             context={"jobs": [listener.job_id]},
+        )
+    for certificate in certificates:
+        must_not_be_replaced(session, certificate)
+    if serving.shape_of(listener) != before:
+        raise Conflict(
+            "The listener was changed meanwhile.", code="changed_meanwhile", hint="Look at it, then try again."
         )
     return listener
 
@@ -267,195 +282,3 @@ def _begin(
     audit.note(session, caller, action, listener.id, now=now, details={"job_id": job.id})
     jobs.announce_listener(session, job, listener, now=now)
     return job, listener
-
-
-def _shape(
-    hosts: Sequence[str], authentication: str, server_id: str, ca_id: str | None
-) -> tuple[ListenerShape, list[FieldError]]:
-    """What is wanted, in canonical form, and what is wrong with it by itself."""
-    names = [host.strip().lower().removesuffix(".") for host in hosts]
-    faults = [
-        FieldError(field=f"hosts.{position}", code="invalid_host", message=_why_no_host(name), hint=_host_hint(name))
-        for position, name in enumerate(names)
-        if not is_host(name)
-    ]
-    faults += [
-        FieldError(field=f"hosts.{position}", code="duplicate", message="It is named twice.", hint="Leave it out.")
-        for position, name in enumerate(names)
-        if name in names[:position]
-    ]
-    kind = Authentication(authentication)
-    if kind is Authentication.MUTUAL and ca_id is None:
-        message, hint = "Mutual authentication needs a CA certificate.", "Name one of type ca in ca_certificate_id."
-        faults.append(FieldError(field="ca_certificate_id", code="ca_required", message=message, hint=hint))
-    if kind is Authentication.ONE_WAY and ca_id is not None:
-        message, hint = "One-way authentication takes no CA certificate.", "Leave it out, or choose mutual."
-        faults.append(FieldError(field="ca_certificate_id", code="ca_not_allowed", message=message, hint=hint))
-    shape = ListenerShape(
-        hosts=tuple(sorted(set(names))), authentication=kind, server_certificate_id=server_id, ca_certificate_id=ca_id
-    )
-    return shape, faults
-
-
-def _why_no_host(name: str) -> str:
-    return f"{visible(name)} is not a DNS name of at least two labels in ASCII (RFC 6066 §3: no addresses)."
-
-
-def _host_hint(name: str) -> str:
-    if name.isascii():
-        return "Give a name such as shop.example.com or *.example.com."
-    try:
-        return f"Write it as {name.encode('idna').decode('ascii')}."
-    except UnicodeError:
-        return "Write it in ASCII, as an A-label (xn--…)."
-
-
-def _check(
-    session: Session, caller: Caller, region: Region, shape: ListenerShape, faults: list[FieldError]
-) -> Certificate:
-    """Everything about certificates and region; takes the certificates' rows, so that none is removed meanwhile."""
-    faults += _region_faults(region, shape)
-    found = {}
-    wanted = {"server_certificate_id": shape.server_certificate_id, "ca_certificate_id": shape.ca_certificate_id}
-    for field, certificate_id in sorted(wanted.items(), key=lambda item: item[1] or ""):
-        if certificate_id is not None:
-            kind = CertificateType.SERVER if field.startswith("server") else CertificateType.CA
-            found[field] = _certificate(session, caller, region, field, certificate_id, kind=kind, faults=faults)
-    server = found["server_certificate_id"]
-    if server is not None and (server.state, server.type) == (CertificateState.VALID, CertificateType.SERVER):
-        missing = uncovered_hosts([host for host in shape.hosts if is_host(host)], server.names)
-        if missing:
-            faults.append(
-                FieldError(
-                    field="hosts",
-                    code="host_not_covered",
-                    message=f"The certificate is not valid for {', '.join(missing)};"
-                    f" it covers {', '.join(server.names) or 'no name'}.",
-                    hint="Leave these names out, or use a certificate that has them.",
-                )
-            )
-    if faults or server is None:
-        raise _rejected(faults)
-    return server
-
-
-def _region_faults(region: Region, shape: ListenerShape) -> list[FieldError]:
-    problem = _listener_problem(region, shape)
-    if problem is None:
-        return []
-    message, hint = problem
-    return [FieldError(field="region", code="listeners_not_supported", message=message, hint=hint)]
-
-
-def _listener_problem(region: Region, shape: ListenerShape) -> tuple[str, str] | None:
-    try:
-        able = build_driver(region).capabilities
-    except Misconfigured:
-        return f"The region {region.id} cannot be asked what it can do.", "Tell the operator: its driver does not load."
-    if not able.listeners:
-        return f"The region {region.id} only takes files; its listeners are not ours to set.", "Choose another region."
-    if shape.authentication is Authentication.MUTUAL and not able.mutual_auth:
-        return f"The region {region.id} has no mutual authentication.", "Choose one_way, or another region."
-    if region.listener_address is None:
-        hint = "Tell the operator to set listener_address in the regions file."
-        return f"The region {region.id} has no listener address, so nothing can be proven there.", hint
-    return None
-
-
-def _certificate(
-    session: Session,
-    caller: Caller,
-    region: Region,
-    field: str,
-    certificate_id: str,
-    *,
-    kind: CertificateType,
-    faults: list[FieldError],
-) -> Certificate | None:
-    """The certificate, its row taken; ``None`` (and a fault) when it cannot be used there."""
-    try:
-        certificate = find_certificate(session, caller, certificate_id, lock=True)
-    except NotFound:
-        message, hint = "There is no such certificate.", "GET /v1/certificates lists yours."
-        faults.append(FieldError(field=field, code="unknown_certificate", message=message, hint=hint))
-        return None
-    fault = _certificate_fault(session, certificate, region, kind)
-    if fault is not None:
-        code, message, hint = fault
-        faults.append(FieldError(field=field, code=code, message=message, hint=hint))
-    return certificate
-
-
-def _certificate_fault(
-    session: Session, certificate: Certificate, region: Region, kind: CertificateType
-) -> tuple[str, str, str] | None:
-    if certificate.type != kind:
-        return "wrong_type", f"It is of type {certificate.type}.", f"Name a certificate of type {kind}."
-    if certificate.state != CertificateState.VALID:
-        hint = "Wait for its job, or look at its findings."
-        return "certificate_not_valid", f"The certificate is {certificate.state}.", hint
-    if certificate.replaced_by_id is not None:
-        return "certificate_replaced", "It has been replaced.", f"Use {certificate.replaced_by_id}."
-    statement = select(Deployment.id).where(
-        Deployment.certificate_id == certificate.id,
-        Deployment.region == region.id,
-        Deployment.state == DeploymentState.DEPLOYED,
-    )
-    if session.execute(statement).first() is None:
-        hint = f"Deploy it first: POST /v1/certificates/{certificate.id}/deployments."
-        return "certificate_not_in_region", f"The region {region.id} does not have it.", hint
-    return None
-
-
-def _claim_hosts(session: Session, caller: Caller, listener: Listener, hosts: Sequence[str]) -> None:
-    """One listener a host name and region; in order, so that two requests never wait for each other in a circle."""
-    _take_names(session, listener.region)
-    rows = [{"region": listener.region, "host": host, "listener_id": listener.id} for host in sorted(hosts)]
-    session.execute(insert(ListenerHost).values(rows).on_conflict_do_nothing())
-    statement = (
-        select(ListenerHost.host, Listener.id, Listener.account_id)
-        .join(Listener, Listener.id == ListenerHost.listener_id)
-        .where(
-            ListenerHost.region == listener.region,
-            ListenerHost.host.in_(hosts),
-            ListenerHost.listener_id != listener.id,
-        )
-    )
-    taken = [*session.execute(statement.order_by(ListenerHost.host)).all(), *_overlapping(session, listener, hosts)]
-    if taken:
-        own = sorted({row[1] for row in taken if row[2] == caller.account_id})
-        raise Conflict(
-            f"Another listener of the region answers for {', '.join(row[0] for row in taken)}.",
-            code="host_taken",
-            hint=f"Change or delete {', '.join(own)} first." if own else "Choose other names, or another region.",
-            context={"hosts": [row[0] for row in taken], "listeners": own},
-        )
-
-
-def _take_names(session: Session, region: str) -> None:
-    """Names of a region are given out by one transaction at a time: overlaps are no matter of a unique key."""
-    key = int.from_bytes(hashlib.sha256(f"names/{region}".encode()).digest()[:8], "big", signed=True)
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
-
-
-def _overlapping(session: Session, listener: Listener, hosts: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Other accounts' names that a wildcard of ours would cover, or whose wildcard covers ours.
-
-    Otherwise somebody could take another's clients by naming a host more exactly.
-    """
-    above = {f"*.{host.split('.', depth)[-1]}" for host in hosts for depth in range(1, host.count("."))}
-    below = [ListenerHost.host.endswith(host[1:], autoescape=True) for host in hosts if host.startswith("*.")]
-    statement = (
-        select(ListenerHost.host, Listener.id, Listener.account_id)
-        .join(Listener, Listener.id == ListenerHost.listener_id)
-        .where(
-            ListenerHost.region == listener.region,
-            Listener.account_id != listener.account_id,
-            or_(ListenerHost.host.in_(sorted(above)), *below),
-        )
-    )
-    return [(row[0], row[1], row[2]) for row in session.execute(statement.order_by(ListenerHost.host)).all()]
-
-
-def _rejected(faults: Sequence[FieldError]) -> Rejected:
-    return Rejected("The listener cannot be as it is asked for.", errors=tuple(faults))

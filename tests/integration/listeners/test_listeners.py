@@ -1,52 +1,15 @@
-"""/v1/listeners: bound and proven, changed without a gap, refused with names, never across accounts."""
+"""/v1/listeners: bound and proven, changed without a gap, busy while others are at work on it."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
-import pytest
-
 from shared.usecases.sweep import sweep
 from tests.support import pki
-from tests.support.api import Api, Client, answer, codes
+from tests.support.api import Api, answer
+from tests.support.listener_requests import HOST, REGION, body, bound, ca, server, server_of, show
 from tests.support.memory_balancers import balancer
-
-REGION = "cn-hangzhou"
-HOST = "shop.example.com"
-
-
-def ca(api: Api) -> str:
-    """A deployed CA certificate; its id."""
-    pem = pki.authority("Clients").pem
-    certificate = api.deployed(type="ca", certificate=pem, private_key=..., regions=[REGION])
-    assert certificate["state"] == "valid", certificate
-    return str(certificate["id"])
-
-
-def server(api: Api) -> str:
-    """A deployed certificate of shop.example.com and www.shop.example.com; its id."""
-    return str(api.deployed()["id"])
-
-
-def body(server_id: str, **overrides: Any) -> dict[str, Any]:
-    wanted = {"region": REGION, "name": "shop", "hosts": [HOST], "server_certificate_id": server_id, **overrides}
-    return {name: value for name, value in wanted.items() if value is not ...}
-
-
-def bound(api: Api, server_id: str, **overrides: Any) -> dict[str, Any]:
-    """A listener after its job."""
-    response = api.client.post("/v1/listeners", body(server_id, **overrides))
-    assert response.status_code == 202, response.text
-    api.fleet.run()
-    return show(api.client, answer(response)["listener"]["id"])
-
-
-def show(client: Client, listener_id: str) -> dict[str, Any]:
-    response = client.get(f"/v1/listeners/{listener_id}")
-    assert response.status_code == 200, response.text
-    return answer(response)
 
 
 def give_up(api: Api) -> None:
@@ -133,81 +96,6 @@ def test_a_certificate_in_use_is_not_removed_and_the_listeners_are_named(api: Ap
     assert api.client.delete(f"/v1/certificates/{server_id}/deployments/us-west-1").status_code == 202
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        ({"region": "mars"}, ("region", "unknown_region")),
-        ({"region": "files-only"}, ("region", "listeners_not_supported")),
-        ({"hosts": ["other.example.com"]}, ("hosts", "host_not_covered")),
-        ({"hosts": ["10.0.0.1"]}, ("hosts.0", "invalid_host")),
-        ({"hosts": ["bücher.example.com"]}, ("hosts.0", "invalid_host")),
-        ({"hosts": [HOST, HOST.upper() + "."]}, ("hosts.1", "duplicate")),
-        ({"authentication": "mutual"}, ("ca_certificate_id", "ca_required")),
-        ({"server_certificate_id": "cert_nobody"}, ("server_certificate_id", "unknown_certificate")),
-    ],
-)
-def test_what_cannot_be_is_refused_by_field(api: Api, overrides: dict[str, Any], expected: tuple[str, str]) -> None:
-    assert expected in codes(api.client.post("/v1/listeners", body(server(api), **overrides)))
-
-
-def test_a_ca_certificate_is_no_server_certificate_nor_the_other_way_round(api: Api) -> None:
-    server_id, ca_id = server(api), ca(api)
-    wanted = body(ca_id, authentication="mutual", ca_certificate_id=server_id)
-    assert codes(api.client.post("/v1/listeners", wanted)) == {
-        ("server_certificate_id", "wrong_type"),
-        ("ca_certificate_id", "wrong_type"),
-    }
-
-
-def test_a_certificate_that_the_region_does_not_have_is_refused_with_the_remedy(api: Api) -> None:
-    elsewhere = api.deployed(regions=["us-west-1"])
-    refused = api.client.post("/v1/listeners", body(elsewhere["id"]))
-    assert ("server_certificate_id", "certificate_not_in_region") in codes(refused)
-    assert "/deployments" in refused.text
-
-
-def test_a_host_name_belongs_to_one_listener_whoever_asks_first(api: Api) -> None:
-    server_id = server(api)
-
-    def ask(_number: int) -> int:
-        client = Client(http=api.app.test_client(), token=api.client.token)
-        return client.post("/v1/listeners", body(server_id)).status_code
-
-    with ThreadPoolExecutor(8) as threads:
-        statuses = sorted(threads.map(ask, range(16)))
-    assert statuses == [202] + [409] * 15
-
-
-def test_another_account_neither_sees_it_nor_learns_whose_the_name_is(api: Api) -> None:
-    listener = bound(api, server(api))
-    stranger = api.account("stranger")
-    assert stranger.get(f"/v1/listeners/{listener['id']}").status_code == 404
-    assert stranger.patch(f"/v1/listeners/{listener['id']}", {"name": "mine"}).status_code == 404
-    assert stranger.delete(f"/v1/listeners/{listener['id']}").status_code == 404
-    assert stranger.items("/v1/listeners") == []
-    own = answer(stranger.post("/v1/certificates", _submission()))["certificate"]["id"]
-    api.fleet.run()
-    taken = stranger.post("/v1/listeners", body(own))
-    assert (taken.status_code, answer(taken)["code"]) == (409, "host_taken")
-    assert listener["id"] not in taken.text
-
-
-def test_nobody_takes_the_clients_of_anothers_wildcard(api: Api) -> None:
-    stranger = api.account("stranger")
-    wildcard = _submission("*.example.com", "shop.example.com")
-    theirs = answer(stranger.post("/v1/certificates", wildcard))["certificate"]["id"]
-    server_id = server(api)
-    bound(api, server_id)
-    covers_ours = stranger.post("/v1/listeners", body(theirs, hosts=["*.example.com"]))
-    assert (covers_ours.status_code, answer(covers_ours)["code"]) == (409, "host_taken")
-    elsewhere = answer(stranger.post("/v1/certificates", {**wildcard, "regions": ["us-west-1"]}))["certificate"]["id"]
-    api.fleet.run()
-    taken = stranger.post("/v1/listeners", body(elsewhere, hosts=["*.example.com"], region="us-west-1"))
-    assert taken.status_code == 202
-    within_theirs = api.client.post("/v1/listeners", body(server_id, region="us-west-1"))
-    assert (within_theirs.status_code, answer(within_theirs)["code"]) == (409, "host_taken")
-
-
 def test_a_listener_at_work_is_busy(api: Api) -> None:
     server_id = server(api)
     listener_id = answer(api.client.post("/v1/listeners", body(server_id)))["listener"]["id"]
@@ -240,12 +128,67 @@ def test_lists_are_filtered(api: Api) -> None:
         assert [item["id"] for item in api.client.items(f"/v1/listeners?{query}")] == expected
 
 
-def _submission(*names: str) -> dict[str, Any]:
-    issued = pki.server_with_chain(*(names or (HOST,)))
-    return {
-        "source": "third_party",
-        "type": "server",
-        "certificate": issued.chain_pem,
-        "private_key": issued.key_pem,
-        "regions": [REGION],
-    }
+def test_a_listener_of_a_certificate_that_is_being_replaced_is_busy_and_nothing_old_comes_back(api: Api) -> None:
+    server_id = server_of(api, api.client)
+    listener_id = bound(api, server_id)["id"]
+    accepted = replaced(api, server_id)
+    for refused in (
+        api.client.delete(f"/v1/listeners/{listener_id}"),
+        api.client.patch(f"/v1/listeners/{listener_id}", {"name": "other"}),
+    ):
+        assert (refused.status_code, answer(refused)["code"]) == (409, "busy")
+        assert answer(refused)["context"]["jobs"] == [accepted["job"]["id"]]
+    api.fleet.run()
+    assert show(api.client, listener_id)["server_certificate_id"] == accepted["certificate"]["id"]
+    assert api.client.delete(f"/v1/listeners/{listener_id}").status_code == 202
+    api.fleet.run()
+    held = {one.ref.name.certificate_id for one in balancer(REGION).snapshot().objects}
+    assert held == {accepted["certificate"]["id"]}
+
+
+def test_a_listener_that_a_replacement_left_on_the_old_certificate_can_be_changed(api: Api) -> None:
+    server_id = server(api)
+    listener_id = bound(api, server_id)["id"]
+    balancer(REGION).faults.lie("bind", times=None)
+    accepted = replaced(api, server_id)
+    api.fleet.run()
+    give_up(api)
+    balancer(REGION).faults.clear()
+    assert answer(api.client.get(f"/v1/jobs/{accepted['job']['id']}"))["state"] == "partially_succeeded"
+    assert api.client.patch(f"/v1/listeners/{listener_id}", {"hosts": ["www.shop.example.com"]}).status_code == 202
+    api.fleet.run()
+    after = show(api.client, listener_id)
+    assert (after["hosts"], after["server_certificate_id"]) == (["www.shop.example.com"], server_id)
+    assert (after["state"], after["served"]["state"]) == ("bound", "match")
+
+
+def test_a_callback_hears_of_the_listeners_job(api: Api) -> None:
+    wanted = body(server(api), callback_url="https://8.8.8.8/hook")
+    job_id = answer(api.client.post("/v1/listeners", wanted))["job"]["id"]
+    assert [one["url"] for one in api.client.items(f"/v1/webhooks?job_id={job_id}")] == ["https://8.8.8.8/hook"]
+
+
+def test_the_same_key_makes_one_listener(api: Api) -> None:
+    wanted, headers = body(server(api)), {"Idempotency-Key": "k"}
+    first, again = (api.client.post("/v1/listeners", wanted, headers=headers) for _ in range(2))
+    assert (first.status_code, first.data) == (again.status_code, again.data)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(api.client.items("/v1/listeners")) == 1
+
+
+def test_every_request_is_audited(api: Api) -> None:
+    listener_id = bound(api, server(api))["id"]
+    api.client.patch(f"/v1/listeners/{listener_id}", {"name": "other"})
+    api.fleet.run()
+    api.client.delete(f"/v1/listeners/{listener_id}")
+    noted = [one["action"] for one in api.client.items("/v1/audit") if one["target"] == listener_id]
+    assert noted == ["listener.deletion_requested", "listener.changed", "listener.created"]
+
+
+def replaced(api: Api, certificate_id: str) -> dict[str, Any]:
+    """The answer to new content, before anybody has worked on it."""
+    issued = pki.server_with_chain(HOST, "www.shop.example.com")
+    content = {"certificate": issued.chain_pem, "private_key": issued.key_pem}
+    response = api.client.post(f"/v1/certificates/{certificate_id}/replace", content)
+    assert response.status_code == 202, response.text
+    return answer(response)
