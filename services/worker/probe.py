@@ -164,7 +164,7 @@ class _Trace:
 
     is_key_proven: bool = False
     is_done: bool = False
-    alert: int | None = None
+    alert_name: str | None = None
 
     def note(self, connection: SSL.Connection, where: int, code: int) -> None:
         """Called by OpenSSL at every step (SSL_CTX_set_info_callback(3)); an alert's code is level and description."""
@@ -173,7 +173,7 @@ class _Trace:
         if self.is_done or connection.get_state_string() == _KEY_PROVEN:
             self.is_key_proven = True
         if where & SSL.SSL_CB_ALERT and where & SSL.SSL_CB_READ and code >> 8 == _FATAL:
-            self.alert = code & 0xFF
+            self.alert_name = _ALERTS.get(code & 0xFF, str(code & 0xFF))
 
 
 @lru_cache(maxsize=1)
@@ -288,7 +288,7 @@ class _Knock:
         ended = self._ask(begun)
         chain, subject = self._chain()
         names = self._client_ca_names() if chain else ()
-        return replace(ended, chain=chain, subject=subject, client_ca_names=names)
+        return replace(ended, chain=chain, subject=subject, client_ca_names=names, alert=self._trace.alert_name)
 
     def _ask(self, begun: Handshake) -> Handshake:
         try:
@@ -364,9 +364,8 @@ class _Knock:
             self._tls.bio_shutdown()
 
     def _reason(self, error: SSL.Error) -> str:
-        if self._trace.alert is not None:
-            name = _ALERTS.get(self._trace.alert, str(self._trace.alert))
-            return f"the server closed the connection (alert {name})"
+        if self._trace.alert_name is not None:
+            return f"the server closed the connection (alert {self._trace.alert_name})"
         if isinstance(error, SSL.ZeroReturnError | SSL.SysCallError):
             return f"the server closed the connection {self._phase()}"
         return f"what the server sent {self._phase()} is not TLS as we speak it ({_library_reason(error)})"

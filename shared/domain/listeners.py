@@ -63,9 +63,10 @@ def uncovered_hosts(hosts: Iterable[str], names: Iterable[str]) -> list[str]:
     """The hosts that a certificate of these ``names`` is not valid for, in order.
 
     RFC 6125 §6.4.3 (RFC 9525 §6.3): a wildcard stands for exactly one label, the left-most; a wildcard host is covered
-    by the same wildcard only.
+    by the same wildcard only. Names are compared as clients do, octet by octet but for the case of ASCII letters: one
+    with a dot at its end (RFC 5280 §4.2.1.6 knows none), or one that only Unicode takes for the same, covers nothing.
     """
-    known = {name.lower().rstrip(".") for name in names}
+    known = {name.lower() for name in names if name.isascii()}
     return [host for host in hosts if host not in known and _wildcard_for(host) not in known]
 
 

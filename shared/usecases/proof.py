@@ -12,6 +12,9 @@ PATIENCE: Final = timedelta(seconds=5)
 """The longest one handshake and its request may take, whatever the server sends (wall clock)."""
 
 
+_LONGEST_NAME: Final = 253
+
+
 class Prober(Protocol):
     """Implemented by ``services/worker/probe.py``."""
 
@@ -32,6 +35,11 @@ def knock(prober: Prober, address: str, hosts: Sequence[str], *, is_mutual: bool
     certificate that nobody trusts. A wildcard is tried with a label that nobody uses.
     """
     clients = [Client.ANONYMOUS, Client.FOREIGN] if is_mutual else [Client.ANONYMOUS]
-    names = [host.replace("*", "certfleet-probe", 1) for host in hosts]
+    names = [host.replace("*", _label_below(host), 1) for host in hosts]
     made = [prober.handshake(address, host=name, client=client) for name in names for client in clients]
     return [*made, prober.handshake(address, host=names[0], client=Client.ANONYMOUS, sni=False)]
+
+
+def _label_below(wildcard: str) -> str:
+    """As much of the label as a name may be long (RFC 1035 §2.3.4)."""
+    return "certfleet-probe"[: _LONGEST_NAME + 1 - len(wildcard)].rstrip("-")
