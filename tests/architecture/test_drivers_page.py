@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from services.worker.drivers import directory, envoy_settings
+from services.worker.drivers import directory, envoy_settings, haproxy_settings
 from shared.config.regions import Region
 from shared.errors import DriverError, Misconfigured
 from shared.usecases.driver import ENTRY_POINT_GROUP, Driver
@@ -34,6 +34,7 @@ PARSERS: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
     "envoy": lambda settings: envoy_settings.parse_settings(
         Region(id="here", name="here", driver="envoy", settings=settings)
     ),
+    "haproxy": haproxy_settings.parse_settings,
 }
 
 
