@@ -16,5 +16,9 @@ DESCRIPTION: Final = "Accepted; the header Location names the job."
 
 def accepted(call: Call, job: Job, **more: Any) -> ResponseReturnValueType:
     """``{job, …}``; ``more`` are the documents of what else was made."""
-    answer = {"job": browsing.job_document(call.session, job), **more}
-    return answer, HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job.id}"}
+    return accepted_document(browsing.job_document(call.session, job), **more)
+
+
+def accepted_document(job: dict[str, Any], **more: Any) -> ResponseReturnValueType:
+    """The same, from the job's document."""
+    return {"job": job, **more}, HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{job['id']}"}

@@ -7,18 +7,19 @@ all of an account's transactions queue at that row.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, or_, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import TextClause, select, text
 from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
 from shared.events.catalogue import EventType, matches
-from shared.models import Event, WebhookDelivery, WebhookEndpoint
+from shared.models import Base, Event, WebhookDelivery, insertion
 from shared.wakeups import Task, WakeUp
 
 FIRST_WAKE: Final = timedelta(seconds=10)
@@ -33,30 +34,32 @@ class Fact:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-def append(session: Session, account_id: str, facts: Sequence[Fact], *, now: datetime) -> list[Event]:
+def append(
+    session: Session, account_id: str, facts: Sequence[Fact], *, now: datetime, beside: Sequence[Base] = ()
+) -> list[Event]:
     """Number and store the facts, and one delivery for each endpoint that wants them; wake-ups follow the commit.
 
-    Everything that can be done before the counter is locked is done before: what follows is one statement (two where
-    an endpoint listens) and the commit.
+    ``beside``: new rows that are stored by the same statement (:mod:`shared.models.insertion`), which makes a
+    submission one round trip. Everything that can be done before the counter is locked is done before: what follows is
+    one statement (two where an endpoint listens) and the commit.
     """
     if not facts:
+        insertion.insert(session, *beside)
         return []
     session.flush()
     events = [_event(account_id, fact, now) for fact in facts]
-    endpoints = _endpoints(session, account_id, {event.job_id for event in events if event.job_id})
-    _insert(session, account_id, events)
-    for endpoint in endpoints:
-        deliver(session, endpoint, [event for event in events if _wants(endpoint, event)], now=now)
+    for listening in _insert(session, account_id, events, beside):
+        deliver(session, [event for event in events if listening.wants(event)], endpoint_id=listening.id, now=now)
     return events
 
 
-def deliver(session: Session, endpoint: WebhookEndpoint, events: Sequence[Event], *, now: datetime) -> list[str]:
+def deliver(session: Session, events: Sequence[Event], *, endpoint_id: str, now: datetime) -> list[str]:
     """Durable deliveries of these events to one endpoint, due at once. Returns their ids."""
     deliveries = [
         WebhookDelivery(
             id=new_id("dlv"),
-            account_id=endpoint.account_id,
-            endpoint_id=endpoint.id,
+            account_id=event.account_id,
+            endpoint_id=endpoint_id,
             event_id=event.id,
             state="pending",
             attempt=0,
@@ -67,7 +70,7 @@ def deliver(session: Session, endpoint: WebhookEndpoint, events: Sequence[Event]
         )
         for event in events
     ]
-    session.add_all(deliveries)
+    insertion.insert(session, *deliveries)
     wake(session, *(WakeUp(Task.DELIVER, delivery.id) for delivery in deliveries))
     return [delivery.id for delivery in deliveries]
 
@@ -97,25 +100,49 @@ def payload(event: Event) -> dict[str, Any]:
     }
 
 
-_INSERT: Final = text("""
-    WITH counter AS (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Listening:
+    """An enabled endpoint of the account: every event's, or one job's."""
+
+    id: str
+    job_id: str | None
+    types: list[str]
+
+    def wants(self, event: Event) -> bool:
+        """A test event goes to one endpoint by its own delivery, never to those that merely listen."""
+        if event.type == EventType.WEBHOOK_TEST:
+            return False
+        return self.job_id in (None, event.job_id) and matches(event.type, self.types)
+
+
+_APPEND: Final = """
+    counter AS (
         INSERT INTO event_counters AS known (account_id, last_sequence) VALUES (:account_id, :count)
         ON CONFLICT (account_id) DO UPDATE SET last_sequence = known.last_sequence + excluded.last_sequence
         RETURNING last_sequence
+    ), facts AS (
+        INSERT INTO events (id, account_id, sequence, type, job_id, certificate_id, data, timestamp)
+        SELECT fact.id, :account_id, counter.last_sequence - :count + fact.place, fact.type, fact.job_id,
+               fact.certificate_id, fact.data, :now
+        FROM counter, jsonb_to_recordset(CAST(:facts AS jsonb)) AS fact (
+            id text, place bigint, type text, job_id text, certificate_id text, data jsonb
+        )
     )
-    INSERT INTO events (id, account_id, sequence, type, job_id, certificate_id, data, timestamp)
-    SELECT fact.id, :account_id, counter.last_sequence - :count + fact.place, fact.type, fact.job_id,
-           fact.certificate_id, fact.data, :now
-    FROM counter, jsonb_to_recordset(:facts) AS fact (
-        id text, place bigint, type text, job_id text, certificate_id text, data jsonb
-    )
-    RETURNING id, sequence
-""").bindparams(bindparam("facts", type_=JSONB))
+    SELECT counter.last_sequence, endpoint.id, endpoint.job_id, endpoint.types
+    FROM counter LEFT JOIN webhook_endpoints AS endpoint
+        ON endpoint.account_id = :account_id AND endpoint.enabled AND endpoint.deleted_at IS NULL
+        AND (endpoint.job_id IS NULL OR endpoint.job_id = ANY(:job_ids))
+"""
 """The counter's row is locked by this and freed by the commit: one round trip, however many facts."""
 
 
-def _insert(session: Session, account_id: str, events: Sequence[Event]) -> None:
-    """Store the events and tell each its number."""
+@lru_cache(maxsize=64)
+def _appending(models: tuple[type[Base], ...]) -> TextClause:
+    return text("WITH " + "".join(f"{clause}, " for clause in insertion.inserts(models)) + _APPEND)
+
+
+def _insert(session: Session, account_id: str, events: Sequence[Event], beside: Sequence[Base]) -> list[_Listening]:
+    """Store the events and the rows, tell each event its number; who listens to the account."""
     rows = [
         {
             "id": event.id,
@@ -127,10 +154,19 @@ def _insert(session: Session, account_id: str, events: Sequence[Event]) -> None:
         }
         for place, event in enumerate(events, start=1)
     ]
-    values = {"account_id": account_id, "count": len(rows), "facts": rows, "now": events[0].timestamp}
-    numbers: dict[str, int] = dict(session.execute(_INSERT, values).all())
-    for event in events:
-        event.sequence = numbers[event.id]
+    values = {
+        **insertion.documents(beside),
+        "account_id": account_id,
+        "count": len(rows),
+        "facts": json.dumps(rows),
+        "job_ids": sorted({event.job_id for event in events if event.job_id}),
+        "now": events[0].timestamp,
+    }
+    answers = session.execute(_appending(insertion.models_of(beside)), values).all()
+    first = answers[0].last_sequence - len(events) + 1
+    for number, event in enumerate(events, start=first):
+        event.sequence = number
+    return [_Listening(id=row.id, job_id=row.job_id, types=row.types) for row in answers if row.id is not None]
 
 
 def _event(account_id: str, fact: Fact, now: datetime) -> Event:
@@ -143,20 +179,3 @@ def _event(account_id: str, fact: Fact, now: datetime) -> Event:
         data=fact.data,
         timestamp=now,
     )
-
-
-def _endpoints(session: Session, account_id: str, job_ids: set[str]) -> Sequence[WebhookEndpoint]:
-    statement = select(WebhookEndpoint).where(
-        WebhookEndpoint.account_id == account_id,
-        WebhookEndpoint.enabled,
-        WebhookEndpoint.deleted_at.is_(None),
-        or_(WebhookEndpoint.job_id.is_(None), WebhookEndpoint.job_id.in_(job_ids)),
-    )
-    return session.execute(statement).scalars().all()
-
-
-def _wants(endpoint: WebhookEndpoint, event: Event) -> bool:
-    """A test event goes to one endpoint by its own delivery, never to those that merely listen."""
-    if event.type == EventType.WEBHOOK_TEST:
-        return False
-    return endpoint.job_id in (None, event.job_id) and matches(event.type, endpoint.types)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,9 +15,11 @@ from alembic import command
 from alembic.config import Config
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import Misconfigured
 
@@ -27,6 +31,8 @@ _SPELLINGS: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _BAD_URL: Final = "DATABASE_URL: takes postgresql://user:password@host/name."
 CONNECT_SECONDS: Final = 5
 STATEMENT_SECONDS: Final = 30
+TRUSTED: Final = timedelta(seconds=1)
+"""A connection that was used so lately is taken for alive; after a restart of the server, one statement finds out."""
 PATIENCE: Final = timedelta(seconds=STATEMENT_SECONDS + 5)
 """How long an answer is waited for: longer than the server lets a statement run, unless the server itself hangs."""
 
@@ -34,13 +40,14 @@ PATIENCE: Final = timedelta(seconds=STATEMENT_SECONDS + 5)
 class Database:
     """Sessions on one PostgreSQL. Thread-safe; a session is not."""
 
-    def __init__(self, url: str, *, pool: int = 20, patience: timedelta = PATIENCE) -> None:
+    def __init__(
+        self, url: str, *, pool: int = 20, patience: timedelta = PATIENCE, trusted: timedelta = TRUSTED
+    ) -> None:
         self._engine = create_engine(
             driver_url(url),
             pool_size=pool,
             max_overflow=pool,
             pool_timeout=CONNECT_SECONDS,
-            pool_pre_ping=True,
             hide_parameters=True,
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,
@@ -48,6 +55,8 @@ class Database:
             },
         )
         event.listen(self._engine, "do_connect", _connector(patience))
+        event.listen(self._engine, "checkin", _note_rest)
+        event.listen(self._engine, "checkout", _pinger(self._engine, trusted))
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -83,6 +92,24 @@ def _connector(patience: timedelta) -> Any:
         return connection
 
     return connect
+
+
+def _note_rest(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info["rests_since"] = time.monotonic()
+
+
+def _pinger(engine: Engine, trusted: timedelta) -> Any:
+    """Asks a connection that has rested whether it still lives; one in use a moment ago is worth no round trip."""
+
+    def check(connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("rests_since", math.inf) < trusted.total_seconds():
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise DisconnectionError from error
+
+    return check
 
 
 def driver_url(url: str) -> URL:

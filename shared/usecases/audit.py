@@ -18,16 +18,21 @@ def note(
     session: Session, caller: Caller, action: str, target: str, *, now: datetime, details: dict[str, Any] | None = None
 ) -> None:
     """Remember a deed; ``action`` is ``noun.verb_past``, ``target`` an id."""
-    session.add(
-        AuditEntry(
-            id=new_id("aud"),
-            account_id=caller.account_id,
-            actor=caller.token_id,
-            action=action,
-            target=target,
-            details=details or {},
-            at=now,
-        )
+    session.add(entry(caller, action, target, now=now, details=details))
+
+
+def entry(
+    caller: Caller, action: str, target: str, *, now: datetime, details: dict[str, Any] | None = None
+) -> AuditEntry:
+    """The same, for whoever stores it together with other rows."""
+    return AuditEntry(
+        id=new_id("aud"),
+        account_id=caller.account_id,
+        actor=caller.token_id,
+        action=action,
+        target=target,
+        details=details or {},
+        at=now,
     )
 
 

@@ -16,6 +16,7 @@ from shared.domain.rollout import DeploymentState
 from shared.errors import NotFound
 from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener
 from shared.usecases.paging import Order, Page, PageRequest, read_page
+from shared.usecases.submission import Submitted
 from shared.usecases.tokens import Caller
 
 Document = dict[str, Any]
@@ -201,39 +202,48 @@ def _certificate_order(sort: str) -> Order:
 def _certificate_documents(session: Session, certificates: Iterable[Certificate]) -> list[Document]:
     rows = list(certificates)
     deployments = _deployments_by_certificate(session, [row.id for row in rows])
-    return [
-        {
-            **{name: getattr(row, name) for name in _CERTIFICATE_FIELDS},
-            "replaces": row.replaces_id,
-            "replaced_by": row.replaced_by_id,
-            "deployments": deployments[row.id],
-        }
-        for row in rows
-    ]
+    return [_certificate_document(row, deployments[row.id]) for row in rows]
+
+
+def _certificate_document(row: Certificate, deployments: list[Document]) -> Document:
+    return {
+        **{name: getattr(row, name) for name in _CERTIFICATE_FIELDS},
+        "replaces": row.replaces_id,
+        "replaced_by": row.replaced_by_id,
+        "deployments": deployments,
+    }
 
 
 def _deployments_by_certificate(session: Session, certificate_ids: list[str]) -> dict[str, list[Document]]:
     found: dict[str, list[Document]] = defaultdict(list)
     statement = select(Deployment).where(Deployment.certificate_id.in_(certificate_ids)).order_by(Deployment.region)
     for row in session.execute(statement).scalars():
-        document = {name: getattr(row, name) for name in _DEPLOYMENT_FIELDS}
-        document["served"] = {"state": row.served, "checked_at": row.served_checked_at}
-        found[row.certificate_id].append(document)
+        found[row.certificate_id].append(_deployment_document(row))
     return found
+
+
+def _deployment_document(row: Deployment) -> Document:
+    document = {name: getattr(row, name) for name in _DEPLOYMENT_FIELDS}
+    document["served"] = {"state": row.served, "checked_at": row.served_checked_at}
+    return document
+
+
+def submitted_documents(submitted: Submitted) -> tuple[Document, Document]:
+    """The job and the certificate that a submission has just made, without asking the database for them again."""
+    regions = [_region_document(row.region, row) for row in submitted.deployments]
+    deployments = [_deployment_document(row) for row in submitted.deployments]
+    return _job_document(submitted.job, regions, []), _certificate_document(submitted.certificate, deployments)
 
 
 def _job_documents(session: Session, jobs: Iterable[Job]) -> list[Document]:
     rows = list(jobs)
     ids = [row.id for row in rows]
     regions, listeners = _regions_by_job(session, ids), _listeners_by_job(session, ids)
-    return [
-        {
-            **{name: getattr(row, name) for name in _JOB_FIELDS},
-            "deployments": regions[row.id],
-            "listeners": listeners[row.id],
-        }
-        for row in rows
-    ]
+    return [_job_document(row, regions[row.id], listeners[row.id]) for row in rows]
+
+
+def _job_document(row: Job, regions: list[Document], listeners: list[Document]) -> Document:
+    return {**{name: getattr(row, name) for name in _JOB_FIELDS}, "deployments": regions, "listeners": listeners}
 
 
 def _listeners_by_job(session: Session, job_ids: list[str]) -> dict[str, list[Document]]:
@@ -265,7 +275,9 @@ def _regions_by_job(session: Session, job_ids: list[str]) -> dict[str, list[Docu
     )
     for recorded, live in session.execute(statement).all():
         source: JobDeployment | Deployment = live if recorded.state is None else recorded
-        found[recorded.job_id].append(
-            {"region": live.region, "state": source.state, "attempt": source.attempt, "error": source.error}
-        )
+        found[recorded.job_id].append(_region_document(live.region, source))
     return found
+
+
+def _region_document(region: str, source: JobDeployment | Deployment) -> Document:
+    return {"region": region, "state": source.state, "attempt": source.attempt, "error": source.error}

@@ -15,7 +15,7 @@ from shared.domain.rollout import DeploymentState, Intent, JobKind, JobState, Se
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener, leases
+from shared.models import Base, Certificate, Deployment, Job, JobDeployment, JobListener, Listener, leases
 from shared.wakeups import Task, WakeUp
 
 NOT_BEFORE_VALIDATION: Final = timedelta(minutes=10)
@@ -30,6 +30,14 @@ LISTENER_JOBS: Final = frozenset({JobKind.CREATE_LISTENER, JobKind.CHANGE_LISTEN
 
 def open_job(session: Session, certificate: Certificate, kind: JobKind, *, now: datetime) -> Job:
     """A queued job, due at once."""
+    job = new_job(certificate, kind, now=now)
+    session.add(job)
+    session.flush()
+    return job
+
+
+def new_job(certificate: Certificate, kind: JobKind, *, now: datetime) -> Job:
+    """The same, for whoever stores it together with other rows."""
     job = Job(
         id=new_id("job"),
         account_id=certificate.account_id,
@@ -42,8 +50,6 @@ def open_job(session: Session, certificate: Certificate, kind: JobKind, *, now: 
         created_at=now,
     )
     leases.due(job, now, wake_at=now + FIRST_WAKE)
-    session.add(job)
-    session.flush()
     return job
 
 
@@ -69,6 +75,14 @@ def new_deployments(certificate: Certificate, job: Job, regions: Iterable[str], 
 
 def assign(session: Session, job: Job, deployments: Sequence[Deployment], intent: Intent, *, now: datetime) -> None:
     """Hand the deployments to the job, to begin afresh once it has been validated."""
+    answers = hand_over(job, deployments, intent, now=now)
+    session.add_all(deployments)
+    session.flush()
+    session.add_all(answers)
+
+
+def hand_over(job: Job, deployments: Sequence[Deployment], intent: Intent, *, now: datetime) -> list[JobDeployment]:
+    """The same, for whoever stores the answers together with other rows: one for each deployment, still open."""
     for deployment in deployments:
         deployment.job_id = job.id
         deployment.intent = intent
@@ -77,9 +91,7 @@ def assign(session: Session, job: Job, deployments: Sequence[Deployment], intent
         deployment.error = None
         deployment.updated_at = now
         leases.due(deployment, now + NOT_BEFORE_VALIDATION)
-    session.add_all(deployments)
-    session.flush()
-    session.add_all(JobDeployment(job_id=job.id, deployment_id=deployment.id, attempt=0) for deployment in deployments)
+    return [JobDeployment(job_id=job.id, deployment_id=deployment.id, attempt=0) for deployment in deployments]
 
 
 def assign_listener(session: Session, job: Job, listener: Listener, *, state: ListenerState, now: datetime) -> None:
@@ -95,9 +107,9 @@ def assign_listener(session: Session, job: Job, listener: Listener, *, state: Li
     session.add(JobListener(job_id=job.id, listener_id=listener.id, attempt=0))
 
 
-def announce(session: Session, job: Job, *, now: datetime) -> None:
-    """Say that the job was accepted, and wake a worker after the commit."""
-    log.append(session, job.account_id, [_queued(job)], now=now)
+def announce(session: Session, job: Job, *, now: datetime, beside: Sequence[Base] = ()) -> None:
+    """Say that the job was accepted, and wake a worker after the commit; ``beside``: new rows to store with it."""
+    log.append(session, job.account_id, [_queued(job)], now=now, beside=beside)
     log.wake(session, WakeUp(Task.VALIDATE, job.id))
 
 

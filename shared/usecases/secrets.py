@@ -12,16 +12,19 @@ from shared.models import Purpose, Secret
 
 def keep(session: Session, vault: Vault, binding: Binding, secret: bytes) -> None:
     """Seal and store; an older secret of the same subject and purpose is replaced."""
+    session.merge(sealed_row(vault, binding, secret))
+
+
+def sealed_row(vault: Vault, binding: Binding, secret: bytes) -> Secret:
+    """A first secret of its subject and purpose, sealed, for whoever stores it together with other rows."""
     sealed = vault.seal(secret, binding)
-    session.merge(
-        Secret(
-            subject_id=binding.subject_id,
-            purpose=binding.purpose,
-            account_id=binding.account_id,
-            kek_id=sealed.kek_id,
-            wrapped_key=sealed.wrapped_key,
-            ciphertext=sealed.ciphertext,
-        )
+    return Secret(
+        subject_id=binding.subject_id,
+        purpose=binding.purpose,
+        account_id=binding.account_id,
+        kek_id=sealed.kek_id,
+        wrapped_key=sealed.wrapped_key,
+        ciphertext=sealed.ciphertext,
     )
 
 

@@ -16,7 +16,7 @@ from shared.domain.certificates import CertificateSource, CertificateState, Cert
 from shared.domain.identifiers import new_id
 from shared.domain.rollout import Intent, JobKind
 from shared.errors import FieldError, Rejected
-from shared.models import Certificate, Job, Purpose
+from shared.models import Base, Certificate, Deployment, Job, Purpose, Secret, insertion
 from shared.usecases import audit, jobs, secrets, webhooks
 from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
@@ -45,10 +45,21 @@ class NewCertificate:
     tags: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """What a submission made; the rows are stored already, and not tracked."""
+
+    job: Job
+    certificate: Certificate
+    deployments: list[Deployment]
+
+
 def submit_certificate(
     context: Context, session: Session, caller: Caller, request: NewCertificate, *, now: datetime
-) -> tuple[Job, Certificate]:
+) -> Submitted:
     """Accept the upload; the worker validates it and deploys it to every region.
+
+    This is the request that comes in thousands: all its rows and its event are one statement.
 
     Raises:
         Rejected: a certificate service that is not there, a region that the operator does not offer, or a callback
@@ -57,12 +68,15 @@ def submit_certificate(
     _check_source(request.source)
     check_regions(context, request.regions)
     certificate = _new_certificate(caller, request, now=now)
-    session.add(certificate)
-    session.flush()
-    keep_upload(context, session, certificate, certificate_pem=request.certificate, private_key_pem=request.private_key)
-    job = jobs.open_job(session, certificate, JobKind.CREATE, now=now)
-    jobs.assign(session, job, jobs.new_deployments(certificate, job, request.regions, now=now), Intent.DEPLOY, now=now)
+    job = jobs.new_job(certificate, JobKind.CREATE, now=now)
+    deployments = jobs.new_deployments(certificate, job, sorted(request.regions), now=now)
+    rows: list[Base] = [certificate, job, *deployments]
+    rows += jobs.hand_over(job, deployments, Intent.DEPLOY, now=now)
+    rows.append(_sealed_upload(context, certificate, request.certificate, request.private_key))
+    rows.append(audit.entry(caller, "certificate.submitted", certificate.id, now=now, details={"job_id": job.id}))
     if request.callback_url is not None:
+        insertion.insert(session, *rows)
+        rows = []
         webhooks.add_callback(
             session,
             account_id=caller.account_id,
@@ -71,9 +85,8 @@ def submit_certificate(
             now=now,
             allowed_networks=context.settings.webhook_allowed_networks,
         )
-    audit.note(session, caller, "certificate.submitted", certificate.id, now=now, details={"job_id": job.id})
-    jobs.announce(session, job, now=now)
-    return job, certificate
+    jobs.announce(session, job, now=now, beside=rows)
+    return Submitted(job=job, certificate=certificate, deployments=deployments)
 
 
 def check_regions(context: Context, regions: Iterable[str]) -> None:
@@ -142,5 +155,11 @@ def keep_upload(
     private_key_pem: str | None,
 ) -> None:
     """Both fields are sealed until they are validated: people paste keys into the certificate field, too."""
+    insertion.insert(session, _sealed_upload(context, certificate, certificate_pem, private_key_pem))
+
+
+def _sealed_upload(
+    context: Context, certificate: Certificate, certificate_pem: str | None, private_key_pem: str | None
+) -> Secret:
     upload = json.dumps({"certificate": certificate_pem, "private_key": private_key_pem}).encode()
-    secrets.keep(session, context.vault, upload_binding(certificate), upload)
+    return secrets.sealed_row(context.vault, upload_binding(certificate), upload)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.crypto.tokens import hash_token, is_well_formed, new_token, shown_prefix
@@ -18,6 +18,12 @@ from shared.models import ApiToken
 
 USED_RESOLUTION: Final = timedelta(minutes=1)
 """``last_used_at`` is written at most this often, so that reads stay reads."""
+
+
+_KNOWN: Final = select(
+    *(ApiToken.id, ApiToken.account_id, ApiToken.scopes, ApiToken.expires_at, ApiToken.last_used_at),
+    ApiToken.revoked_at,
+).where(ApiToken.token_hash == bindparam("token_hash"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +66,7 @@ def authenticate(session: Session, clear: str, *, now: datetime) -> Caller:
     Raises:
         Unauthenticated: unknown, revoked or expired; the message never says which.
     """
-    row = None
-    if is_well_formed(clear):
-        row = session.execute(select(ApiToken).where(ApiToken.token_hash == hash_token(clear))).scalar_one_or_none()
+    row = session.execute(_KNOWN, {"token_hash": hash_token(clear)}).one_or_none() if is_well_formed(clear) else None
     if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
         raise Unauthenticated(
             "The bearer token is missing or not valid.",

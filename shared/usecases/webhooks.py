@@ -229,8 +229,7 @@ def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: dateti
     _require_enabled(endpoint)
     fact = Fact(type=EventType.WEBHOOK_TEST, data={"webhook_id": endpoint.id})
     events = log.append(session, caller.account_id, [fact], now=now)
-    (delivery_id,) = log.deliver(session, endpoint, events, now=now)
-    session.flush()
+    (delivery_id,) = log.deliver(session, events, endpoint_id=endpoint.id, now=now)
     return _logged(session, [session.get_one(WebhookDelivery, delivery_id)])[0]
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -47,7 +48,7 @@ def test_a_server_that_hangs_is_given_up_and_the_next_transaction_takes_a_new_co
 ) -> None:
     fleet = build_fleet(database_url, tmp_path)
     fleet.context.database.close()
-    database = Database(database_url, patience=timedelta(milliseconds=300))
+    database = Database(database_url, patience=timedelta(milliseconds=300), trusted=timedelta(0))
     context = replace(fleet.context, database=database)
     with pytest.raises(Transient) as refused:
         ask_what_hangs(context)
@@ -57,3 +58,31 @@ def test_a_server_that_hangs_is_given_up_and_the_next_transaction_takes_a_new_co
     with frozen(ask(context)):
         assert ask(context)
     database.close()
+
+
+def test_a_connection_that_died_while_it_rested_is_replaced_before_it_is_used(
+    database_url: str, tmp_path: Path
+) -> None:
+    fleet = build_fleet(database_url, tmp_path)
+    fleet.context.database.close()
+    context = replace(fleet.context, database=Database(database_url, trusted=timedelta(0)))
+    first = ask(context)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", [first])
+    assert ask(context) != first
+    context.database.close()
+
+
+def test_a_connection_that_died_in_use_costs_one_transaction_and_says_that_it_may_be_tried_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    fleet = build_fleet(database_url, tmp_path)
+    fleet.context.database.close()
+    context = replace(fleet.context, database=Database(database_url, trusted=timedelta(hours=1)))
+    first = ask(context)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", [first])
+    with pytest.raises(Transient):
+        ask(context)
+    assert ask(context) != first
+    context.database.close()

@@ -76,8 +76,8 @@ class Fleet:
     def submit(self, upload: NewCertificate) -> tuple[str, str]:
         """Job id and certificate id."""
         with self.transaction() as session:
-            job, certificate = submit_certificate(self.context, session, self.caller, upload, now=self.now)
-            return job.id, certificate.id
+            submitted = submit_certificate(self.context, session, self.caller, upload, now=self.now)
+            return submitted.job.id, submitted.certificate.id
 
     def add(self, certificate_id: str, *regions: str) -> str:
         """Add regions; the job's id."""

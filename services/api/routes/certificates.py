@@ -13,7 +13,7 @@ from apiflask import FileSchema
 from apiflask.types import ResponseReturnValueType
 from flask import Response
 
-from services.api.accepted import DESCRIPTION, accepted
+from services.api.accepted import DESCRIPTION, accepted, accepted_document
 from services.api.calls import authorized, current_call
 from services.api.requests import new_certificate
 from services.api.resource import Resource
@@ -53,8 +53,9 @@ def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
     """
     call = current_call()
     request = new_certificate(json_data)
-    job, certificate = submit_certificate(call.context, call.session, call.caller, request, now=call.now)
-    return accepted(call, job, certificate=browsing.certificate_document(call.session, certificate))
+    submitted = submit_certificate(call.context, call.session, call.caller, request, now=call.now)
+    job, certificate = browsing.submitted_documents(submitted)
+    return accepted_document(job, certificate=certificate)
 
 
 @blueprint.get("/v1/certificates")
