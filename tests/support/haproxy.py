@@ -34,6 +34,8 @@ defaults
     option idle-close-on-response
 frontend https
     bind {address} ssl crt-list {crt_list} strict-sni
+    http-request set-var(txn.host) req.hdr(host),field(1,:),lower
+    http-request return status 421 if {{ ssl_fc_has_sni }} !{{ ssl_fc_sni,lower,strcmp(txn.host) eq 0 }}
     http-request return status 200 content-type text/plain string "client certificate: %[ssl_c_used]\\n"
 """
 NO_SESSIONS: Final = "tune.ssl.cachesize 0\n    ssl-default-bind-options no-tls-tickets"

@@ -105,6 +105,7 @@ class HaproxyDriver:
             held = self._runtime.held(stored.wanted.path, is_ca=stored.wanted.is_ca)
             if is_held and stored.wanted.is_in(held):
                 return Staged(ref=ref, created=False)
+            self._runtime.check_size(stored.wanted)
             work.begin()
             if not is_held:
                 self._place.write_object(stored.wanted)
@@ -119,7 +120,7 @@ class HaproxyDriver:
             is_loaded = self._ensure_objects(work, listener)
             old = work.crt_list.find(entry.key)
             if old == entry and self._is_served_alone(work, entry):
-                return is_loaded
+                return is_loaded or entry.key in work.recovered
             self._switch(work, entry, old)
         return True
 
@@ -166,7 +167,6 @@ class HaproxyDriver:
                 f"The certificates have {len(material.certificate_pem)} bytes, and this HAProxy takes {most}.",
                 hint="Raise HAProxy's tune.bufsize, and bufsize in the region's settings with it.",
             )
-        self._runtime.socket.check_size(f"set ssl ca-file {path} <<\n{text}\n")
         return stored
 
     def _is_on_disk(self, work: Session, name: ObjectName) -> bool:

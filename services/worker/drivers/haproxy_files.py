@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from services.worker.drivers.disk import exclusive_lock, sync_directory, write_new
 from services.worker.drivers.fencing import admit
 from services.worker.drivers.haproxy_list import CrtList
-from services.worker.drivers.haproxy_runtime import Wanted
+from services.worker.drivers.haproxy_runtime import Identity, Wanted
 from shared.domain.certificates import CertificateType, Material
 from shared.usecases.driver import ObjectName, Owner, Ref
 
@@ -204,10 +204,17 @@ def stored_object(kind: CertificateType, text: str, *, path: Path) -> StoredObje
         private_key_pem=key or None,
         fingerprint_sha256=parsed[0].fingerprint(hashes.SHA256()).hex(),
     )
-    sha1 = tuple(one.fingerprint(hashes.SHA1()).hex().upper() for one in parsed)  # noqa: S303 - what HAProxy tells
+    identities = tuple(map(_identity, parsed))
     return StoredObject(
-        material=material, wanted=Wanted(path=path, is_ca=kind is CertificateType.CA, pem=text, sha1=sha1)
+        material=material,
+        wanted=Wanted(path=path, is_ca=kind is CertificateType.CA, pem=text, certificates=identities),
     )
+
+
+def _identity(certificate: x509.Certificate) -> Identity:
+    serial = f"{certificate.serial_number:X}"
+    sha1 = certificate.fingerprint(hashes.SHA1()).hex().upper()  # noqa: S303 - what HAProxy tells
+    return Identity(serial=serial.zfill(len(serial) + len(serial) % 2), sha1=sha1)
 
 
 def bootstrap_pem() -> str:

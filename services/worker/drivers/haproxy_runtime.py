@@ -6,7 +6,7 @@ The messages are those of HAProxy 2.6 (``src/ssl_ckch.c``, ``src/ssl_crtlist.c``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +18,39 @@ from shared.errors import Busy, Corrupt, DriverError, InUse, InvalidMaterial, Ou
 
 UNUSED: Final = "Unused"
 USED: Final = "Used"
+EMPTY: Final = "Empty"
+"""Said of a certificate; of a CA file without certificates HAProxy says nothing at all."""
 
 _CERTIFICATE: Final = "cert"
 _CA: Final = "ca-file"
 _OPENED: Final = {_CERTIFICATE: "Transaction created for certificate {}!", _CA: "transaction created for CA {}!"}
 _OPENED_FOR: Final = re.compile(r"[Tt]ransaction (?:created|updated) for (?:certificate|CA) (\S+)!")
 _SIZE_OF_BUFFER: Final = re.compile(r"Pool buffer \((\d+) bytes\)")
-_SUSPICIOUS_SIZE: Final = 8192
-"""Bytes; below it no buffer is in danger: HAProxy's own minimum is 8 kB less its reserve."""
+_SUSPICIOUS_SIZE: Final = 7168
+"""Bytes; a shorter command fits every buffer that anybody configures, so HAProxy is not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What HAProxy tells of one certificate: serial number and SHA-1, upper-case hex.
+
+    HAProxy 2.6 knows no name for Ed25519 and Ed448 and ends its description there, before the fingerprint (measured).
+    """
+
+    serial: str
+    sha1: str | None
+
+    def is_of(self, ours: Identity) -> bool:
+        """Whether ours may be the one that is told of."""
+        return self.serial == ours.serial and self.sha1 in (None, ours.sha1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """One file in HAProxy's memory. ``sha1``: upper-case hex of the leaf, or of each CA certificate."""
+    """One file in HAProxy's memory: the leaf, or each CA certificate."""
 
     status: str
-    sha1: tuple[str, ...]
+    told: tuple[Identity, ...]
     chain: int = 0
     """How many certificates stand above the leaf."""
 
@@ -45,7 +62,7 @@ class Wanted:
     path: Path
     is_ca: bool
     pem: str
-    sha1: tuple[str, ...]
+    certificates: tuple[Identity, ...]
 
     @property
     def kind(self) -> str:
@@ -54,11 +71,15 @@ class Wanted:
 
     def is_in(self, held: Held | None) -> bool:
         """Whether HAProxy holds exactly this, as far as it tells; it folds duplicates among CAs."""
-        if held is None:
+        if held is None or not held.told:
             return False
         if self.is_ca:
-            return set(held.sha1) == set(self.sha1)
-        return held.sha1[:1] == self.sha1[:1] and held.chain == len(self.sha1) - 1
+            return all(any(told.is_of(ours) for ours in self.certificates) for told in held.told) and all(
+                any(told.is_of(ours) for told in held.told) for ours in self.certificates
+            )
+        leaf = held.told[0]
+        is_whole = leaf.sha1 is None or held.chain == len(self.certificates) - 1
+        return leaf.is_of(self.certificates[0]) and is_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +119,14 @@ class HaproxyRuntime:
         answer = self.socket.read(f"show ssl {_CA if is_ca else _CERTIFICATE} {path}")
         if "Not found" in answer:
             return None
+        if is_ca and not answer.strip():
+            return Held(status=EMPTY, told=())
         rows = [row.partition(": ")[::2] for row in answer.splitlines()]
         status = next((value for key, value in rows if key == "Status"), None)
         if status is None:
             raise Corrupt(f"HAProxy's answer cannot be understood: {quoted(answer)}")
         chain = sum(key == "Chain Subject" for key, _ in rows)
-        return Held(status=status, sha1=tuple(value for key, value in rows if key == "SHA1 FingerPrint"), chain=chain)
+        return Held(status=status, told=tuple(_identities(rows)), chain=chain)
 
     def lines(self) -> tuple[RunningLine, ...]:
         """The crt-list as it is served, in order.
@@ -191,21 +214,19 @@ class HaproxyRuntime:
             raise _unexpected(answer)
 
     def check_line(self, line: Line) -> None:
-        """Refuse a line that is too long, before anything is sent.
-
-        Raises:
-            InvalidMaterial: with the remedy.
-        """
-        self.socket.check_size(f"add ssl crt-list {self.crt_list} <<\n{line.text}\n\n")
+        """Refuse a line that is too long, before anything is sent or written; errors as :meth:`check_size`."""
+        self._check_text(f"add ssl crt-list {self.crt_list} <<\n{line.text}\n\n")
 
     def check_size(self, wanted: Wanted) -> None:
-        """Refuse what is longer than the configured or the real buffer, before anything is sent.
+        """Refuse what is longer than the configured or the real buffer, before anything is sent or written.
 
         Raises:
             InvalidMaterial: too long.
-            Unsupported: HAProxy's buffer is smaller than configured here, and this would not fit it.
+            Unsupported: HAProxy's buffer is smaller than configured here, and this might not fit it.
         """
-        text = f"set ssl {wanted.kind} {wanted.path} <<\n{wanted.pem}\n"
+        self._check_text(f"set ssl {wanted.kind} {wanted.path} <<\n{wanted.pem}\n")
+
+    def _check_text(self, text: str) -> None:
         self.socket.check_size(text)
         if len(text) < _SUSPICIOUS_SIZE:
             return
@@ -224,7 +245,7 @@ class HaproxyRuntime:
                 f"Somebody changed the CA file {wanted.path}, which HAProxy uses: only a reload puts it right.",
                 hint="Reload HAProxy: it reads everything anew from the files, which are right.",
             )
-        if wanted.is_ca and held is not None and held.sha1:
+        if wanted.is_ca and held is not None and held.told:
             self.drop(wanted.path, is_ca=True)
             held = None
         if held is None:
@@ -254,3 +275,17 @@ class HaproxyRuntime:
 
 def _unexpected(answer: str) -> DriverError:
     return OutcomeUnknown(f"HAProxy answered something unexpected: {quoted(answer)}")
+
+
+def _identities(rows: Iterable[Sequence[str]]) -> Iterator[Identity]:
+    serial: str | None = None
+    for key, value in rows:
+        if key == "Serial":
+            if serial is not None:
+                yield Identity(serial=serial, sha1=None)
+            serial = value
+        elif key == "SHA1 FingerPrint" and serial is not None:
+            yield Identity(serial=serial, sha1=value)
+            serial = None
+    if serial is not None:
+        yield Identity(serial=serial, sha1=None)

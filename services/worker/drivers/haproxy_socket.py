@@ -29,7 +29,8 @@ _DENIED: Final = "Permission denied"
 _PAUSE: Final = 0.01
 _PIECE: Final = 1 << 16
 _MOST_ANSWER: Final = 1 << 26
-_QUOTED: Final = 200
+_QUOTED: Final = 300
+_NARRATIVE: Final = ("Inserting certificate", "Committing", "Failed!")
 
 
 class _Lost(Exception):
@@ -155,8 +156,9 @@ def list_line(text: str) -> tuple[str, ...]:
 
 
 def quoted(answer: str) -> str:
-    """What HAProxy said, in one printable line."""
-    return visible(" ".join(answer.split()), limit=_QUOTED)
+    """What HAProxy said, in one printable line, without how it began and that it failed."""
+    told = [row for row in answer.splitlines() if row and not row.startswith(_NARRATIVE)]
+    return visible(" ".join(" ".join(told).split()), limit=_QUOTED)
 
 
 def _checked(text: str, pattern: re.Pattern[str]) -> str:

@@ -36,6 +36,7 @@ def test_300_replacements_under_load_lose_no_connection_and_show_nothing_wrong(p
         for client in report:
             places = [order[leaf] for leaf in client["leaves"]]
             assert places == sorted(places), "a client met a certificate that had been replaced before"
+        assert haproxy.held() == {old.remote_id}
         assert len(driver.snapshot().objects) == 1
         assert driver.snapshot().anomalies == ()
         print(f"\n{sum(client['requests'] for client in report)} requests, {REPLACEMENTS} replacements, 0 failures")  # noqa: T201 - a figure
