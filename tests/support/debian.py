@@ -15,6 +15,9 @@ from typing import Final, NoReturn
 
 import pytest
 
+LEFT_OUT: Final = "left out: "
+"""How the reason of a skipped suite begins; the summary gathers these in one line."""
+
 SYSTEM_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"
 """Daemons live here; an ordinary user's PATH leaves it out."""
 
@@ -32,7 +35,7 @@ def require(package: str) -> Path:
     """
     found = _found(package) or _installed(package)
     if not isinstance(found, Path):
-        _leave_out(f"left out: the {package} suite: {package} is not installed and {found}")
+        _leave_out(f"{LEFT_OUT}the {package} suite: {package} is not installed and {found}")
     return found
 
 
