@@ -1,4 +1,4 @@
-"""A full region: 100 server and 100 CA certificates at a real Envoy, the 101st, and replacing without a free slot."""
+"""A full region: 100 server and 100 CA certificates at a real balancer, the 101st, and no slot to replace with."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Final
 
 import pytest
 
-from services.worker.drivers.envoy import EnvoyDriver
 from services.worker.probe import TlsProber
 from shared.domain.certificates import CertificateType
+from shared.usecases.driver_registry import build_driver
 from shared.usecases.replacement import NewContent, replace_certificate
 from shared.usecases.rollout import remove_region
 from tests.support import pki
 from tests.support.envoy import EnvoyProcess, running_envoy
 from tests.support.fleet import Fleet, build_fleet, new_upload
+from tests.support.haproxy import HaproxyProcess, running_haproxy
 from tests.support.listeners import add_listener, listener_of
 
 QUOTA: Final = 100
@@ -24,15 +25,15 @@ REGION: Final = "local"
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def envoy(place: Path) -> Iterator[EnvoyProcess]:
-    with running_envoy(place) as running:
+@pytest.fixture(params=[running_envoy, running_haproxy], ids=["envoy", "haproxy"])
+def balancer(place: Path, request: pytest.FixtureRequest) -> Iterator[EnvoyProcess | HaproxyProcess]:
+    with request.param(place) as running:
         yield running
 
 
 @pytest.fixture
-def fleet(database_url: str, tmp_path: Path, envoy: EnvoyProcess) -> Iterator[Fleet]:
-    region = envoy.region(REGION, key_policy=frozenset({"ec-p256", "rsa-2048"}))
+def fleet(database_url: str, tmp_path: Path, balancer: EnvoyProcess | HaproxyProcess) -> Iterator[Fleet]:
+    region = balancer.region(REGION, key_policy=frozenset({"ec-p256", "rsa-2048"}))
     built = build_fleet(database_url, tmp_path, regions=[region])
     built.prober = TlsProber()
     yield built
@@ -63,7 +64,7 @@ def replaced(fleet: Fleet, certificate_id: str, issued: pki.Issued, *, with_key:
 
 @pytest.mark.timeout(420)
 def test_a_full_region_serves_replaces_and_rotates_and_says_why_when_it_cannot(
-    fleet: Fleet, envoy: EnvoyProcess
+    fleet: Fleet, balancer: EnvoyProcess | HaproxyProcess
 ) -> None:
     servers = [submitted(fleet, server(number), CertificateType.SERVER)[1] for number in range(QUOTA)]
     cas = [submitted(fleet, ca(number), CertificateType.CA)[1] for number in range(QUOTA)]
@@ -88,7 +89,7 @@ def test_a_full_region_serves_replaces_and_rotates_and_says_why_when_it_cannot(
     for unused in (servers[-1], cas[-1]):
         fleet.change(remove_region, unused, REGION)
     fleet.run()
-    for number in range(0, QUOTA - 1, 9):
+    for number in range(QUOTA - 1):
         for certificate_id, issued, with_key in (
             (servers[number], server(number, serial=3), True),
             (cas[number], ca(number, serial=3), False),
@@ -97,5 +98,5 @@ def test_a_full_region_serves_replaces_and_rotates_and_says_why_when_it_cannot(
             fleet.run()
             assert fleet.job(job_id).state == "succeeded", fleet.job(job_id).error
     assert {listener_of(fleet, one).served for one in listeners} == {"match"}
-    snapshot = EnvoyDriver.for_region(envoy.region(REGION)).snapshot()
+    snapshot = build_driver(balancer.region(REGION)).snapshot()
     assert (len(snapshot.objects), len(snapshot.listeners), snapshot.anomalies) == (2 * QUOTA - 2, QUOTA - 1, ())
