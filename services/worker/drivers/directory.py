@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import grp
 import os
 import stat
@@ -13,7 +11,15 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from services.worker.drivers.disk import translated
-from services.worker.drivers.generations import FileFacts, FoundFile, Generations, Record, View, sha256
+from services.worker.drivers.generations import (
+    FileFacts,
+    FoundFile,
+    Generations,
+    Record,
+    View,
+    leaf_fingerprint,
+    sha256,
+)
 from services.worker.drivers.publishing import writing
 from shared.config.regions import Region
 from shared.domain.certificates import CertificateType, Material
@@ -43,7 +49,6 @@ KEY_MODE: Final = 0o640
 """Nginx reads keys as its master's user or group; ``group`` in the settings names that group."""
 
 _SETTINGS: Final = frozenset({"path", "group", "keep_generations", "lock_timeout"})
-_FIRST_CERTIFICATE_ENDS: Final = "-----END CERTIFICATE-----"
 _NO_LISTENERS: Final = (
     "The directory driver only delivers files; which host name uses which file is the balancer's own configuration."
 )
@@ -151,7 +156,7 @@ class DirectoryDriver:
             is_leaf = name.endswith(".pem")
             if sha256(found[name]) != facts.sha256:
                 raise Corrupt(f"{self._path / 'current' / name} does not hold what was just written to it.")
-            if is_leaf and _leaf_fingerprint(found[name].decode()) != record.fingerprint_sha256:
+            if is_leaf and leaf_fingerprint(found[name].decode()) != record.fingerprint_sha256:
                 raise Corrupt(f"{self._path / 'current' / name} holds another certificate than the one staged.")
 
     def bind(self, listener: Listener) -> bool:
@@ -237,7 +242,7 @@ def _files(material: Material, name: ObjectName) -> dict[str, bytes]:
 
 
 def _record(material: Material, name: ObjectName, content: dict[str, bytes]) -> Record:
-    if _leaf_fingerprint(material.certificate_pem) != material.fingerprint_sha256:
+    if leaf_fingerprint(material.certificate_pem) != material.fingerprint_sha256:
         raise InvalidMaterial("The first certificate is not the one that the fingerprint announces.")
     return Record(
         account_id=name.account_id,
@@ -250,34 +255,26 @@ def _mode(file: str) -> int:
     return KEY_MODE if file.endswith(".key") else CERTIFICATE_MODE
 
 
-def _leaf_fingerprint(pem: str) -> str | None:
-    """SHA-256 of the first certificate's DER; ``None`` when there is none (RFC 7468 §2)."""
-    first, found, _ = pem.partition(_FIRST_CERTIFICATE_ENDS)
-    body = first.partition("-----BEGIN CERTIFICATE-----")[2]
-    try:
-        return sha256(base64.b64decode("".join(body.split()), validate=True)) if found and body else None
-    except binascii.Error:
-        return None
-
-
 def _hosts(listener: Listener) -> str:
     return ", ".join(listener.hosts) or "the listener"
 
 
 def _objects(view: View) -> list[StagedObject]:
-    """What is there with all its files; an altered one without a fingerprint."""
+    """What is there with all its files; one whose certificate was swapped with what lies there now, else none."""
     objects = []
     for label, record in view.manifest.objects.items():
         if any(view.found[file].sha256 is None for file in record.files):
             continue
-        intact = all(view.found[file].sha256 == facts.sha256 for file, facts in record.files.items())
-        objects.append(
-            StagedObject(
-                ref=Ref(name=_name(label, record), remote_id=label),
-                fingerprint_sha256=record.fingerprint_sha256 if intact else None,
-            )
-        )
+        ref = Ref(name=_name(label, record), remote_id=label)
+        objects.append(StagedObject(ref=ref, fingerprint_sha256=_leaf_there(view, record)))
     return objects
+
+
+def _leaf_there(view: View, record: Record) -> str | None:
+    if all(view.found[file].sha256 == facts.sha256 for file, facts in record.files.items()):
+        return record.fingerprint_sha256
+    leaves = {view.found[file].leaf_sha256 for file in record.files} - {None, record.fingerprint_sha256}
+    return min(leaves, default=None, key=str)
 
 
 def _name(label: str, record: Record) -> ObjectName:

@@ -14,6 +14,8 @@ never sees two generations at once. Writing is in ``publishing.py``.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import os
@@ -31,6 +33,7 @@ from shared.errors import Busy, Corrupt
 MANIFEST: Final = "MANIFEST.json"
 _FORMAT: Final = 1
 _READ_ATTEMPTS: Final = 20
+_CERTIFICATE_ENDS: Final = "-----END CERTIFICATE-----"
 """A reader starts anew when its generation is collected under it; this often only if writers never pause."""
 
 
@@ -66,9 +69,13 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundFile:
-    """A file as it lies there; ``sha256`` is ``None`` when it does not (or is no regular file)."""
+    """A file as it lies there; ``sha256`` is ``None`` when it does not (or is no regular file).
+
+    ``leaf_sha256``: of the first certificate in it, if there is one.
+    """
 
     sha256: str | None = None
+    leaf_sha256: str | None = None
     mode: int = 0
     group_id: int = -1
 
@@ -198,7 +205,22 @@ def find(directory: int, name: str) -> FoundFile:
         content = read_at(directory, name)
     except FileNotFoundError:
         return FoundFile()
-    return FoundFile(sha256=sha256(content), mode=stat.S_IMODE(facts.st_mode), group_id=facts.st_gid)
+    return FoundFile(
+        sha256=sha256(content),
+        leaf_sha256=leaf_fingerprint(content.decode("ascii", "replace")),
+        mode=stat.S_IMODE(facts.st_mode),
+        group_id=facts.st_gid,
+    )
+
+
+def leaf_fingerprint(pem: str) -> str | None:
+    """SHA-256 of the first certificate's DER; ``None`` when there is none (RFC 7468 §2)."""
+    first, found, _ = pem.partition(_CERTIFICATE_ENDS)
+    body = first.partition("-----BEGIN CERTIFICATE-----")[2]
+    try:
+        return sha256(base64.b64decode("".join(body.split()), validate=True)) if found and body else None
+    except binascii.Error:
+        return None
 
 
 def sha256(content: bytes) -> str:

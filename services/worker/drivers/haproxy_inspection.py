@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from services.worker.drivers.haproxy_files import KEY_MODE, Damaged, Place, StoredObject
+from services.worker.drivers.haproxy_files import KEY_MODE, Damaged, Place
 from services.worker.drivers.haproxy_list import NOBODY, CrtList, Entry, RunningLine
-from services.worker.drivers.haproxy_runtime import UNUSED, HaproxyRuntime
+from services.worker.drivers.haproxy_runtime import UNUSED, HaproxyRuntime, Held
 from shared.domain.certificates import CertificateType
 from shared.usecases.driver import Anomaly, AnomalyKind, Listener, ObjectName, Ref, Snapshot, StagedObject
 
@@ -58,16 +58,21 @@ def _object(
     except Damaged:
         fault = _anomaly(name, AnomalyKind.ALTERED, "The file does not hold what was staged.")
         return [StagedObject(ref=ref, fingerprint_sha256=None)], [fault]
-    if is_loaded and not _is_same(runtime, stored):
-        fault = _anomaly(name, AnomalyKind.ALTERED, "HAProxy holds something else under this name than was staged.")
+    held = runtime.held(stored.wanted.path, is_ca=stored.wanted.is_ca) if is_loaded else None
+    if is_loaded and not stored.wanted.is_in(held):
+        fault = _anomaly(name, AnomalyKind.ALTERED, f"HAProxy holds something else under this name: {_told(held)}.")
         return [StagedObject(ref=ref, fingerprint_sha256=None)], [fault]
     open_to = mode_fault(path, name.type)
     faults = [_anomaly(name, AnomalyKind.ACCESS, open_to)] if open_to else []
     return [StagedObject(ref=ref, fingerprint_sha256=stored.material.fingerprint_sha256)], faults
 
 
-def _is_same(runtime: HaproxyRuntime, stored: StoredObject) -> bool:
-    return stored.wanted.is_in(runtime.held(stored.wanted.path, is_ca=stored.wanted.is_ca))
+def _told(held: Held | None) -> str:
+    """HAProxy knows no SHA-256."""
+    if held is None or not held.told:
+        return "nothing"
+    leaf = held.told[0]
+    return f"SHA-1 {leaf.sha1}" if leaf.sha1 else f"serial number {leaf.serial}"
 
 
 def _without_file(place: Place, held: frozenset[str]) -> Iterator[Anomaly]:

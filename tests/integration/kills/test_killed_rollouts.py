@@ -11,14 +11,15 @@ from typing import Final
 
 import pytest
 
-from services.worker.drivers.envoy import EnvoyDriver
 from shared.config.regions import load_regions
 from shared.domain.rollout import FINAL_JOBS
 from shared.models import Deployment
+from shared.usecases.driver_registry import build_driver
 from shared.usecases.replacement import NewContent, replace_certificate
 from tests.support import pki
 from tests.support.envoy import EnvoyProcess, running_envoy
 from tests.support.fleet import Fleet, build_fleet, server_upload
+from tests.support.haproxy import HaproxyProcess, running_haproxy
 from tests.support.listeners import add_listener, listener_of
 from tests.support.region_worker import Orders, killable_workers
 from tests.support.stack import wait_until
@@ -35,18 +36,21 @@ SEED: Final = 20261124
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture
-def envoy(place: Path) -> Iterator[EnvoyProcess]:
-    with running_envoy(place) as running:
+Balancer = EnvoyProcess | HaproxyProcess
+
+
+@pytest.fixture(params=[running_envoy, running_haproxy], ids=["envoy", "haproxy"])
+def balancer(place: Path, request: pytest.FixtureRequest) -> Iterator[Balancer]:
+    with request.param(place) as running:
         yield running
 
 
 @pytest.fixture
-def orders(database_url: str, tmp_path: Path, envoy: EnvoyProcess) -> Orders:
-    region = envoy.region("local")
+def orders(database_url: str, tmp_path: Path, balancer: Balancer) -> Orders:
+    region = balancer.region("local")
     file = tmp_path / "regions.toml"
     file.write_text(
-        f'[[region]]\nid = "local"\ndriver = "envoy"\nmax_attempts = 50\n'
+        f'[[region]]\nid = "local"\ndriver = "{region.driver}"\nmax_attempts = 50\n'
         f"listener_address = {json.dumps(region.listener_address)}\n[region.settings]\n"
         + "".join(f"{name} = {json.dumps(value)}\n" for name, value in region.settings.items())
     )
@@ -69,19 +73,19 @@ def fleet(orders: Orders, tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.mark.timeout(420)
 def test_50_rollouts_whose_workers_are_killed_end_well_and_no_client_notices(
-    fleet: Fleet, orders: Orders, envoy: EnvoyProcess
+    fleet: Fleet, orders: Orders, balancer: Balancer
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311 - when to kill, reproducibly
     _, current = fleet.submit(server_upload(HOST, regions=["local"]))
     kills = 0
     with killable_workers(orders) as workers:
         workers.start()
-        wait_until(lambda: fleet.certificate(current).state == "valid", seconds=30, otherwise=envoy.log)
+        wait_until(lambda: fleet.certificate(current).state == "valid", seconds=30, otherwise=balancer.log)
         wait_until(lambda: all_final(fleet), seconds=30, otherwise=lambda: "the first deployment")
         listener_id = add_listener(fleet, "local", [HOST], server=current)
-        wait_until(lambda: listener_of(fleet, listener_id).state == "bound", seconds=30, otherwise=envoy.log)
+        wait_until(lambda: listener_of(fleet, listener_id).state == "bound", seconds=30, otherwise=balancer.log)
         fingerprints = [fleet.certificate(current).fingerprint_sha256]
-        with load_on(envoy.address, HOST) as report:
+        with load_on(balancer.address, HOST) as report:
             for _ in range(ROLLOUTS):
                 workers.kill()
                 job_id, current = replacement(fleet, orders, current)
@@ -91,7 +95,7 @@ def test_50_rollouts_whose_workers_are_killed_end_well_and_no_client_notices(
                     workers.kill()
                     kills += 1
                 workers.start()
-                wait_until(lambda: fleet.job(job_id).state in FINAL_JOBS, seconds=60, otherwise=envoy.log)  # noqa: B023 - called at once
+                wait_until(lambda: fleet.job(job_id).state in FINAL_JOBS, seconds=60, otherwise=balancer.log)  # noqa: B023 - called at once
                 job = fleet.job(job_id)
                 assert job.state == "succeeded", job.error
                 fingerprints.append(fleet.certificate(current).fingerprint_sha256)
@@ -100,9 +104,11 @@ def test_50_rollouts_whose_workers_are_killed_end_well_and_no_client_notices(
     for client in report:
         places = [order[leaf] for leaf in client["leaves"]]
         assert places == sorted(places)
-    snapshot = EnvoyDriver.for_region(envoy.region("local")).snapshot()
+    snapshot = build_driver(balancer.region("local")).snapshot()
     assert [held.ref.name.certificate_id for held in snapshot.objects] == [current]
     assert snapshot.anomalies == ()
+    if isinstance(balancer, HaproxyProcess):
+        assert {path for path in balancer.held() if path.startswith("*")} == set()
     assert listener_of(fleet, listener_id).server_certificate_id == current
     requests = sum(client["requests"] for client in report)
     print(f"\n{ROLLOUTS} rollouts, {kills} kills, {requests} requests, 0 failures, 0 left behind")  # noqa: T201 - a figure
