@@ -50,5 +50,10 @@ def with_finding(drift: Drift | None, witness: Witness, finding: Finding | None,
 
 
 def is_news(before: Drift | None, after: Drift | None) -> bool:
-    """Whether something else is wrong now than before: the same thing found again is not told twice."""
-    return (before and before["code"]) != (after and after["code"])
+    """Whether something is wrong now that nobody said before, or nothing any more.
+
+    The same thing found again is not told twice, and that one of two witnesses is content is no news.
+    """
+    if before is None or after is None:
+        return before is not after
+    return after["code"] not in {said["code"] for said in before["witnesses"].values()}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -16,16 +16,13 @@ from shared.domain.listeners import ListenerState
 from shared.domain.rollout import ServedState
 from shared.domain.served import Expected, Verdict
 from shared.events import log as events
-from shared.models import Balancer, Certificate, Deployment, Listener
+from shared.models import Balancer, Certificate, Listener
 from shared.usecases import proofs
-from shared.usecases.binding import repair_listener
 from shared.usecases.context import Context
 from shared.usecases.region_tools import RegionTools
-from shared.usecases.repairs import take_repair
+from shared.usecases.repairs import put_listener_right
 from shared.usecases.sweep import note_run
 from shared.wakeups import Task, WakeUp
-
-log = structlog.get_logger(__name__)
 
 BATCH: Final = 1000
 """Listeners a tick; the next tick, seconds later, takes the rest."""
@@ -35,6 +32,9 @@ EARLIEST: Final = 0.8
 
 SOON: Final = timedelta(seconds=5)
 """Until another look, where work was going on during the first."""
+
+CONFIRM_AFTER: Final = timedelta(seconds=1)
+"""From a look that finds a new mismatch to the second one; its task holds a thread meanwhile."""
 
 _LISTENERS: Final[Any] = Listener
 _BALANCERS: Final[Any] = Balancer
@@ -73,8 +73,9 @@ def look_at_listener(context: Context, tools: RegionTools, listener_id: str) -> 
         plan = _plan(context, session, listener_id, now=tools.clock())
     if plan is None:
         return
-    verdict = proofs.prove(tools.prober, plan.region, plan.hosts, plan.expected)
+    verdict = _confirmed(tools, plan)
     now = tools.clock()
+    is_repaired = False
     with context.transaction() as session:
         listener = proofs.hold(session, listener_id)
         if listener is None or not _is_as_planned(session, listener, plan, verdict, now=now):
@@ -82,8 +83,10 @@ def look_at_listener(context: Context, tools: RegionTools, listener_id: str) -> 
             return
         facts = proofs.record(session, listener, verdict, now=now, every=context.settings.patrol_every)
         if verdict.state is ServedState.MISMATCH and plan.region.repair:
-            _repair(session, listener, now=now)
+            is_repaired = put_listener_right(session, listener, now=now)
         events.append(session, listener.account_id, facts, now=now)
+    if is_repaired:
+        look_soon(context, plan.region.id, now=now)
 
 
 def writer_of(session: Session, region_id: str, *, now: datetime) -> Writer:
@@ -95,6 +98,13 @@ def writer_of(session: Session, region_id: str, *, now: datetime) -> Writer:
     return Writer(fence=found.fence, is_at_work=found.lease_until is not None and found.lease_until > now)
 
 
+def look_soon(context: Context, region_id: str, *, now: datetime) -> None:
+    """Have the region's balancer asked again soon, not only after a period."""
+    with context.transaction() as session:
+        statement = update(_BALANCERS).where(_BALANCERS.region == region_id)
+        session.execute(statement.values(next_patrol_at=now + SOON))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     region: Region
@@ -102,6 +112,7 @@ class _Plan:
     expected: Expected
     revision: int
     writer: Writer
+    is_known_mismatch: bool
 
 
 def _take_listeners(session: Session, every: timedelta, *, now: datetime) -> list[str]:
@@ -161,8 +172,21 @@ def _plan(context: Context, session: Session, listener_id: str, *, now: datetime
             session.get_one(Certificate, ca_id) if ca_id else None,
         ),
         revision=listener.revision,
+        is_known_mismatch=listener.served == ServedState.MISMATCH,
         writer=writer_of(session, listener.region, now=now),
     )
+
+
+def _confirmed(tools: RegionTools, plan: _Plan) -> Verdict:
+    """What clients get; a mismatch that is new is believed at a second look, after a balancer has had time to settle.
+
+    Without it, a balancer that is still bringing a replacement to its last thread would raise a false alarm.
+    """
+    verdict = proofs.prove(tools.prober, plan.region, plan.hosts, plan.expected)
+    if verdict.state is not ServedState.MISMATCH or plan.is_known_mismatch:
+        return verdict
+    time.sleep(min(tools.settling, CONFIRM_AFTER).total_seconds())
+    return proofs.prove(tools.prober, plan.region, plan.hosts, plan.expected)
 
 
 def _is_fresh(listener: Listener, every: timedelta, *, now: datetime) -> bool:
@@ -181,15 +205,3 @@ def _is_as_planned(session: Session, listener: Listener, plan: _Plan, verdict: V
 def _again(session: Session, listener_id: str, *, at: datetime | None) -> None:
     statement = update(_LISTENERS).where(_LISTENERS.id == listener_id, _LISTENERS.next_probe_at.is_not(None))
     session.execute(statement.values(next_probe_at=at).execution_options(synchronize_session=False))
-
-
-def _repair(session: Session, listener: Listener, *, now: datetime) -> None:
-    statement = select(Deployment).where(
-        Deployment.certificate_id == listener.server_certificate_id, Deployment.region == listener.region
-    )
-    deployment = session.execute(statement).scalar_one_or_none()
-    if deployment is None or not take_repair(deployment, listener.id, now=now):
-        log.warning("repair_held_back", listener_id=listener.id, region=listener.region)
-        return
-    log.info("listener_repaired", listener_id=listener.id, region=listener.region)
-    repair_listener(session, listener, now=now)

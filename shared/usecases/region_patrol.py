@@ -25,10 +25,11 @@ from shared.usecases import balancers, proofs
 from shared.usecases import driver as drivers
 from shared.usecases.context import Context
 from shared.usecases.driver import AnomalyKind, Driver, ObjectName, Ref, Snapshot, StagedObject
+from shared.usecases.listener_findings import bound_listeners, listener_findings
 from shared.usecases.material import material_of, owner_of
-from shared.usecases.patrol import SOON, Writer, writer_of
-from shared.usecases.region_tools import RegionTools
-from shared.usecases.repairs import OBJECT, take_repair
+from shared.usecases.patrol import Writer, look_soon, writer_of
+from shared.usecases.region_tools import RegionTools, Site, Superseded
+from shared.usecases.repairs import OBJECT, put_listener_right, take_repair
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,15 @@ _BALANCERS: Final[Any] = Balancer
 _REPAIRABLE: Final = frozenset({DriftCode.MISSING.value, DriftCode.ALTERED.value})
 
 Found = dict[str, Finding]
-"""By deployment."""
+"""By the id of a deployment or of a listener."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What the balancer itself says is wrong: with objects, by deployment, and with listeners, by listener."""
+
+    objects: Found
+    listeners: Found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +62,9 @@ class _Held:
 def look_at_region(context: Context, tools: RegionTools, region_id: str) -> None:
     """Ask the region's balancer what it holds and write down what is wrong. Safe to call at any time.
 
-    Deployments whose object is missing or altered drift, and recover once it is as it was. With ``region.repair`` it
-    is staged again, a few times an hour at most. Objects and listeners that our rows know to be gone are taken away. A
+    Deployments whose object is missing or altered drift, and so does that of a listener's server certificate when the
+    listener is; they recover once all is as it was. With ``region.repair`` the object is staged, the listener bound
+    again, a few times an hour at most. Objects and listeners that our rows know to be gone are taken away. A
     balancer that does not answer says nothing about its deployments: ``patrolled_at`` stays behind, and is a gauge.
     """
     region = context.settings.regions.get(region_id)
@@ -63,7 +73,7 @@ def look_at_region(context: Context, tools: RegionTools, region_id: str) -> None
     with context.transaction() as session:
         before = writer_of(session, region_id, now=tools.clock())
     if before.is_at_work:
-        _again_soon(context, region_id, now=tools.clock())
+        look_soon(context, region_id, now=tools.clock())
         return
     try:
         snapshot = tools.driver_for(region).snapshot()
@@ -72,16 +82,20 @@ def look_at_region(context: Context, tools: RegionTools, region_id: str) -> None
         return
     found = _compare(context, region_id, snapshot, before, now=tools.clock())
     if found is None:
-        _again_soon(context, region_id, now=tools.clock())
+        look_soon(context, region_id, now=tools.clock())
         return
     _put_right(context, tools, region, snapshot, found)
 
 
-def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Writer, *, now: datetime) -> Found | None:
+def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Writer, *, now: datetime) -> _Report | None:
     """Write down what is wrong; ``None``: somebody wrote to the balancer meanwhile, so nothing can be said."""
     with context.transaction() as session:
         held = _held(session, region_id)
-        found = _findings(session, snapshot, held)
+        objects = _findings(session, snapshot, held)
+        bound = bound_listeners(session, region_id)
+        listeners = listener_findings(snapshot, bound)
+        found = {one.deployment_id: listeners[one.listener_id] for one in bound if one.listener_id in listeners}
+        found |= objects
         concerned = [one.deployment_id for one in held if one.is_drifting or one.deployment_id in found]
         if writer_of(session, region_id, now=now) != before:
             return None
@@ -96,8 +110,8 @@ def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Write
             events.append(session, account_id, told, now=now)
     with context.transaction() as session:
         session.execute(update(_BALANCERS).where(_BALANCERS.region == region_id).values(patrolled_at=now))
-    _log_anomalies(region_id, snapshot, held)
-    return {row.id: found[row.id] for row in rows if row.id in found}
+    _log_anomalies(region_id, snapshot, held, listeners)
+    return _Report(objects={row.id: objects[row.id] for row in rows if row.id in objects}, listeners=listeners)
 
 
 def _held(session: Session, region_id: str) -> list[_Held]:
@@ -177,7 +191,7 @@ def _name_in(anomaly: drivers.Anomaly) -> ObjectName | None:
 
 
 def _finding(held: _Held, there: StagedObject | None, anomaly: drivers.Anomaly | None) -> Finding | None:
-    what = f"{held.name.label} ({held.certificate_name})"
+    what = f"{held.name.label} ({held.certificate_name}, SHA-256 {held.fingerprint_sha256})"
     if anomaly is not None:
         return Finding(code=anomaly.kind.value, message=f"{what}: {anomaly.message}")
     if there is None:
@@ -209,41 +223,77 @@ def _strangers(
     }
 
 
-def _log_anomalies(region_id: str, snapshot: Snapshot, held: Iterable[_Held]) -> None:
+def _log_anomalies(region_id: str, snapshot: Snapshot, held: Iterable[_Held], listeners: Found) -> None:
     ours = {one.name for one in held}
-    left = [one for one in snapshot.anomalies if _name_in(one) not in ours]
+    left = [one for one in snapshot.anomalies if _name_in(one) not in ours and one.subject not in listeners]
     if left:
         kinds = ", ".join(sorted({one.kind.value for one in left}))
         log.warning("region_anomalies", region=region_id, code=kinds, count=len(left))
 
 
-def _put_right(context: Context, tools: RegionTools, region: Region, snapshot: Snapshot, found: Found) -> None:
-    """Take the region for ourselves if something is to be done there; then look again soon."""
-    broken = [each for each, finding in found.items() if region.repair and finding.code in _REPAIRABLE]
+def _put_right(context: Context, tools: RegionTools, region: Region, snapshot: Snapshot, report: _Report) -> None:
+    """What the region wants put right; then look again soon."""
+    changes = _put_objects_right(context, tools, region, snapshot, report.objects)
+    for listener_id in _repairable(region, report.listeners):
+        changes += _bind_again(context, listener_id, now=tools.clock())
+    if changes:
+        look_soon(context, region.id, now=tools.clock())
+
+
+def _repairable(region: Region, found: Found) -> list[str]:
+    return [each for each, finding in found.items() if region.repair and finding.code in _REPAIRABLE]
+
+
+def _put_objects_right(context: Context, tools: RegionTools, region: Region, snapshot: Snapshot, found: Found) -> int:
+    """Take the region for ourselves if something is to be done there; how many things were."""
+    broken = _repairable(region, found)
     with context.transaction() as session:
         leftovers = _leftovers(session, region.id, snapshot)
     if not broken and not leftovers:
-        return
+        return 0
     with balancers.writing(context, region.id, clock=tools.clock) as fence:
         if fence is None:
-            return
-        driver = tools.driver_for(region).fenced(fence)
+            return 0
+        site = _site(context, tools, region, fence)
         try:
-            changes = sum([_stage_again(context, driver, each, now=tools.clock()) for each in broken])
-            changes += _clear(context, driver, region.id)
+            driver = site.driver()
+            changes = sum([_stage_again(context, site, driver, deployment_id=each) for each in broken])
+            return changes + _clear(context, site, driver)
+        except Superseded:
+            log.warning("region_taken_over", region=region.id, fence=fence)
+            return 0
         except Exception as error:  # noqa: BLE001 - whatever a driver raises, the next period tries again
             log.warning("region_not_put_right", region=region.id, exception=describe_exception(error))
-            return
-    if changes:
-        _again_soon(context, region.id, now=tools.clock())
+            return 0
 
 
-def _stage_again(context: Context, driver: Driver, deployment_id: str, *, now: datetime) -> int:
+def _bind_again(context: Context, listener_id: str, *, now: datetime) -> int:
+    """By whoever is woken to bind it, as after a client found the fault; somebody who changes it does that anyway."""
+    with context.transaction() as session:
+        listener = proofs.hold(session, listener_id)
+        if listener is None or listener.state != ListenerState.BOUND:
+            return 0
+        return int(put_listener_right(session, listener, now=now))
+
+
+def _site(context: Context, tools: RegionTools, region: Region, fence: int) -> Site:
+    """Held for as long as the work takes: a hundred objects of a slow balancer may take longer than one lease."""
+    return Site(
+        region_id=region.id,
+        region=region,
+        fence=fence,
+        tools=tools,
+        renew=lambda: balancers.renew(context, region.id, fence, now=tools.clock()),
+    )
+
+
+def _stage_again(context: Context, site: Site, driver: Driver, *, deployment_id: str) -> int:
+    site.stay()
     with context.transaction() as session:
         rows = _locked(session, [deployment_id])
         if not rows:
             return 0
-        if not take_repair(rows[0], OBJECT, now=now):
+        if not take_repair(rows[0], OBJECT, now=site.tools.clock()):
             log.warning("repair_held_back", deployment_id=deployment_id, region=rows[0].region)
             return 0
         certificate = session.get_one(Certificate, rows[0].certificate_id)
@@ -296,27 +346,23 @@ def _ended_objects(session: Session, region_id: str, snapshot: Snapshot) -> tupl
     return tuple(one.ref for one in snapshot.objects if (one.ref.name.account_id, one.ref.name.certificate_id) in ended)
 
 
-def _clear(context: Context, driver: Driver, region_id: str) -> int:
+def _clear(context: Context, site: Site, driver: Driver) -> int:
     """As the region's only writer: look again, for work may have ended since, then take the leftovers away."""
+    site.stay()
     snapshot = driver.snapshot()
     with context.transaction() as session:
-        leftovers = _leftovers(session, region_id, snapshot)
-    count = sum([_done(driver.unbind, one, region_id) for one in leftovers.listeners])
-    count += sum([_done(driver.retire, one, region_id) for one in leftovers.objects])
+        leftovers = _leftovers(session, site.region_id, snapshot)
+    count = sum([_done(site, driver.unbind, one) for one in leftovers.listeners])
+    count += sum([_done(site, driver.retire, one) for one in leftovers.objects])
     if count:
-        log.warning("leftovers_removed", region=region_id, count=count)
+        log.warning("leftovers_removed", region=site.region_id, count=count)
     return count
 
 
-def _done(verb: Any, argument: drivers.Listener | Ref, region_id: str) -> int:
+def _done(site: Site, verb: Any, argument: drivers.Listener | Ref) -> int:
+    site.stay()
     try:
         return int(verb(argument))
     except DriverError as error:
-        log.warning("leftover_not_removed", region=region_id, code=error.code)
+        log.warning("leftover_not_removed", region=site.region_id, code=error.code)
         return 0
-
-
-def _again_soon(context: Context, region_id: str, *, now: datetime) -> None:
-    with context.transaction() as session:
-        statement = update(_BALANCERS).where(_BALANCERS.region == region_id)
-        session.execute(statement.values(next_patrol_at=now + SOON))

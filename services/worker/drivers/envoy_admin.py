@@ -124,16 +124,12 @@ class Admin:
         except Unreachable:
             return None
 
-    def chains(self) -> dict[str, Json]:
-        """The filter chains that Envoy serves now, by name (``?`` for a nameless one); private keys are left out by it.
+    def listeners(self) -> list[Json]:
+        """The listeners that Envoy serves now, as in its configuration; private keys are left out by it.
 
-        Listeners that it was given and that are not ours count, too.
+        Those that it was given and that are not ours count, too.
         """
-        found: dict[str, Json] = {}
-        for listener in self._listeners():
-            active = _table(_table(listener.get("active_state")).get("listener"))
-            found |= {str(chain.get("name", "?")): chain for chain in _tables(active.get("filter_chains"))}
-        return found
+        return [_table(_table(one.get("active_state")).get("listener")) for one in self._listeners()]
 
     def reason(self) -> str:
         """Why it refused the last file, in its own words; short, in one line, never with PEM in it."""

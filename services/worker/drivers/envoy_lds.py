@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -52,8 +52,9 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What one filter chain shows to clients; no key."""
+    """What one filter chain shows to clients, and where (``host:port``); no key."""
 
+    address: str
     hosts: tuple[str, ...]
     certificate_pem: str
     ca_pem: str | None = None
@@ -85,17 +86,27 @@ def render(chains: Iterable[Json], *, bind: Endpoint) -> Offer:
     return Offer(content=_encoded({"version_info": version, "resources": resources}), version=version)
 
 
-def chains_of(content: bytes) -> dict[str, Json]:
-    """The filter chains of a file by name.
+def resources_of(content: bytes) -> list[Json]:
+    """The listeners of a file.
 
     Raises:
-        ValueError: it is not a file of ours.
+        ValueError: it cannot be read as a list of listeners.
     """
-    try:
-        resources = json.loads(content).get("resources", [])
-        return {str(chain["name"]): chain for one in resources for chain in one["filter_chains"]}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError("it holds something else than our listener") from error
+    document = json.loads(content)
+    resources = document.get("resources", []) if isinstance(document, dict) else None
+    if not isinstance(resources, list) or not all(isinstance(one, dict) for one in resources):
+        raise ValueError("it holds something else than listeners")
+    return resources
+
+
+def chains_of(resources: Iterable[Json]) -> dict[str, Json]:
+    """The filter chains of listeners by name (``?`` for a nameless one)."""
+    return {str(chain.get("name", "?")): chain for _, chain in _chains(resources)}
+
+
+def address_of(bind: Endpoint) -> str:
+    """``host:port``, as :class:`Shown` has it."""
+    return f"{bind.host}:{bind.port}"
 
 
 def is_empty(content: bytes) -> bool:
@@ -107,16 +118,21 @@ def is_empty(content: bytes) -> bool:
     return isinstance(document, dict) and not document.get("resources")
 
 
-def shown_by(chains: Mapping[str, Json]) -> dict[str, Shown]:
-    """What clients are shown, by chain name; from a file of ours or from Envoy's own dump of its configuration.
+def shown_by(resources: Iterable[Json]) -> dict[str, Shown | None]:
+    """What clients are shown, by chain name; from a file or from Envoy's own dump of its configuration.
 
-    Raises:
-        ValueError: a chain is not made as ours are.
+    ``None`` for a chain that is not made as ours are.
     """
-    try:
-        return {name: _shown(chain) for name, chain in chains.items()}
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError("a filter chain is not made as ours are") from error
+    return {str(chain.get("name", "?")): _shown(listener, chain) for listener, chain in _chains(resources)}
+
+
+def _chains(resources: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
+    """Each filter chain with its listener; what is no filter chain is passed over."""
+    for one in resources:
+        chains = one.get("filter_chains")
+        for chain in chains if isinstance(chains, list) else ():
+            if isinstance(chain, dict):
+                yield one, chain
 
 
 def _encoded(document: object) -> bytes:
@@ -202,11 +218,19 @@ def _answer(listener: Listener, cluster: str | None) -> Json:
     return {"direct_response": {"status": 200, "body": {"inline_string": f"{text}\n"}}}
 
 
-def _shown(chain: Json) -> Shown:
+def _shown(listener: Json, chain: Json) -> Shown | None:
+    try:
+        return _read(listener["address"]["socket_address"], chain)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _read(address: Json, chain: Json) -> Shown:
     context = chain["transport_socket"]["typed_config"]
     common = context["common_tls_context"]
     (pair,) = common["tls_certificates"]
     return Shown(
+        address=f"{address['address']}:{address['port_value']}",
         hosts=tuple(chain["filter_chain_match"]["server_names"]),
         certificate_pem=pair["certificate_chain"]["inline_string"],
         ca_pem=common.get("validation_context", {}).get("trusted_ca", {}).get("inline_string"),

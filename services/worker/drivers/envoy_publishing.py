@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ from services.worker.drivers.envoy_lds import (
     is_empty,
     render,
     render_chain,
+    resources_of,
     shown_by,
 )
 from services.worker.drivers.envoy_settings import EnvoySettings
@@ -61,15 +63,36 @@ class Publisher:
         return is_new or not is_served
 
     def _rendered(self, listeners: Sequence[Listener]) -> Offer:
-        standing = self._standing_chains()
+        """The file with these; one whose objects are gone or damaged keeps the chain that is served for it."""
         chains = [chain_of(self.writer.place, one, bound=listeners, cluster=self.settings.cluster) for one in listeners]
-        chosen = [chain or standing.get(chain_name(one)) for chain, one in zip(chains, listeners, strict=True)]
-        return render([_present(chain, self.writer.place) for chain in chosen], bind=self.settings.bind)
+        lost = {chain_name(one) for chain, one in zip(chains, listeners, strict=True) if chain is None}
+        standing = self._standing_chains(lost) if lost else {}
+        present = [chain for chain in chains if chain is not None]
+        return render([*present, *standing.values()], bind=self.settings.bind)
 
-    def _standing_chains(self) -> dict[str, Json]:
-        """What was acknowledged last, unless somebody changed it: stands in for objects that were damaged meanwhile."""
-        content = self._acknowledged()
-        return chains_of(content) if content is not None else {}
+    def _standing_chains(self, lost: AbstractSet[str]) -> dict[str, Json]:
+        """Of ``lost`` what lies in front of Envoy: acknowledged, or changed by hand since and served so.
+
+        What neither holds is not served, and one damaged object must not keep all others from being changed: it is
+        left out, until it is staged again.
+
+        Raises:
+            Corrupt: Envoy serves one of them from memory only, and would stop.
+        """
+        content = self.writer.place.read_lds()
+        resources = _resources_of(content)
+        chains = {name: chain for name, chain in chains_of(resources).items() if name in lost}
+        if content and _sha256(content) == self.writer.state.lds_sha256:
+            return chains
+        served, filed = shown_by(self.admin.listeners()), shown_by(resources)
+        kept = {name: chain for name, chain in chains.items() if filed[name] and filed[name] == served.get(name)}
+        if lost & served.keys() - kept.keys():
+            where = self.writer.place.objects
+            raise Corrupt(
+                f"A bound object below {where} is gone or damaged, and lds.json was changed by hand.",
+                hint="Bind the listeners of that certificate again, or put lds.json back.",
+            )
+        return kept
 
     def _acknowledged(self) -> bytes | None:
         content = self.writer.place.read_lds()
@@ -79,10 +102,7 @@ class Publisher:
         content = self.writer.place.read_lds()
         if content != offer.content or now.version != offer.version:
             return False
-        try:
-            return shown_by(self.admin.chains()) == shown_by(chains_of(content))
-        except ValueError:
-            return False
+        return shown_by(self.admin.listeners()) == shown_by(resources_of(content))
 
     def _offer(self, offer: Offer, before: Status, listeners: Sequence[Listener]) -> None:
         former = self._acknowledged()
@@ -128,10 +148,11 @@ def is_settled(writer: Writer) -> bool:
     return content is not None and _sha256(content) == state.lds_sha256
 
 
-def _present(chain: Json | None, place: Place) -> Json:
-    if chain is None:
-        raise Corrupt(f"A bound object below {place.objects} is gone or damaged, and lds.json was changed by hand.")
-    return chain
+def _resources_of(content: bytes | None) -> list[Json]:
+    try:
+        return resources_of(content or b"{}")
+    except ValueError:
+        return []
 
 
 def _sha256(content: bytes) -> str:

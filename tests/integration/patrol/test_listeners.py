@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import event, select, text, update
 
 from shared.domain.listeners import ListenerState
-from shared.models import Balancer, Listener, PeriodicRun
+from shared.models import Balancer, Certificate, Listener, PeriodicRun
 from shared.usecases import balancers, patrol, proofs
+from shared.usecases.material import material_of
 from shared.usecases.patrol import BATCH, SOON, look_at_listener
 from shared.wakeups import Task
 from tests.support.fleet import Fleet
@@ -117,6 +118,33 @@ def test_a_connection_that_fails_once_is_no_drift(fleet: Fleet) -> None:
 
     assert deployment_of(fleet, certificate_id).served == "match"
     assert told(fleet) == []
+
+
+def test_a_new_mismatch_is_believed_at_the_second_look_only(fleet: Fleet) -> None:
+    certificate_id, listener_id = bound(fleet, HOST)
+    with fleet.transaction() as session:
+        deployed = material_of(fleet.context, session, session.get_one(Certificate, certificate_id))
+    balancer(TOLD).show_by_hand(HOST, foreign_material(HOST))
+    settles = CountingProber()
+    settles.between = lambda: balancer(TOLD).show_by_hand(HOST, deployed)
+    fleet.prober = settles
+    after_a_period(fleet)
+
+    assert len(settles.knocked) == 4
+    assert listener_of(fleet, listener_id).served == "match"
+    assert deployment_of(fleet, certificate_id).drift is None
+    assert told(fleet) == []
+
+
+def test_a_known_mismatch_is_looked_at_once(fleet: Fleet) -> None:
+    bound(fleet, HOST)
+    balancer(TOLD).show_by_hand(HOST, foreign_material(HOST))
+    prober = CountingProber()
+    fleet.prober = prober
+    after_a_period(fleet)
+    new = len(prober.knocked)
+    after_a_period(fleet)
+    assert (new, len(prober.knocked) - new) == (4, 2)
 
 
 def test_a_balancer_that_answers_nobody_is_given_up_after_two_knocks_a_round(fleet: Fleet) -> None:

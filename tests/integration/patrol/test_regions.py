@@ -149,6 +149,62 @@ def test_an_object_is_put_back_three_times_an_hour_at_most(fleet: Fleet) -> None
     assert repairs == 3
 
 
+def test_a_listener_that_the_balancer_lost_is_named_and_bound_again_though_no_client_could_knock(fleet: Fleet) -> None:
+    certificate_id, _ = bound(fleet, HOST, REPAIRED)
+    balancer(REPAIRED).unbind_by_hand(HOST)
+    look_at_region(fleet.context, fleet.tools, REPAIRED)
+    drift = deployment_of(fleet, certificate_id, REPAIRED).drift
+    assert drift is not None
+    assert (drift["code"], HOST in drift["message"]) == ("missing", True)
+    fleet.run()
+    assert balancer(REPAIRED).shown_to(HOST) == fleet.certificate(certificate_id).fingerprint_sha256
+    look_at_region(fleet.context, fleet.tools, REPAIRED)
+    assert told(fleet) == [("drifted", "missing"), ("recovered", None)]
+
+
+def test_a_listener_that_the_balancer_lost_stays_lost_where_nothing_is_repaired(fleet: Fleet) -> None:
+    bound(fleet, HOST)
+    balancer(TOLD).unbind_by_hand(HOST)
+    look_at_region(fleet.context, fleet.tools, TOLD)
+    fleet.run()
+    assert driver(fleet).snapshot().listeners == ()
+    assert told(fleet) == [("drifted", "missing")]
+
+
+def test_repairs_that_take_longer_than_a_lease_go_on_holding_the_region(fleet: Fleet) -> None:
+    for host in ("a.example.com", "b.example.com", "c.example.com"):
+        deployed(fleet, host, REPAIRED)
+    balancer(REPAIRED).wipe()
+    others: list[int | None] = []
+
+    def takes_long() -> None:
+        fleet.pass_time(0.8 * fleet.context.settings.lease)
+        with balancers.writing(fleet.context, REPAIRED, clock=lambda: fleet.now) as fence:
+            others.append(fence)
+
+    balancer(REPAIRED).faults.run("stage", takes_long, times=None)
+    look_at_region(fleet.context, fleet.tools, REPAIRED)
+    assert others == [None, None, None]
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 3
+
+
+def test_repairs_end_when_somebody_else_has_taken_the_region_over(fleet: Fleet) -> None:
+    for host in ("a.example.com", "b.example.com"):
+        deployed(fleet, host, REPAIRED)
+    balancer(REPAIRED).wipe()
+
+    def is_taken_over() -> None:
+        fleet.pass_time(2 * fleet.context.settings.lease)
+        with balancers.writing(fleet.context, REPAIRED, clock=lambda: fleet.now) as fence:
+            assert fence is not None
+
+    balancer(REPAIRED).faults.run("stage", is_taken_over)
+    with capture_logs() as logs:
+        look_at_region(fleet.context, fleet.tools, REPAIRED)
+    assert "region_taken_over" in [line["event"] for line in logs]
+    assert len(driver(fleet, REPAIRED).snapshot().objects) < 2
+
+
 def test_a_silent_balancer_says_nothing_about_its_deployments(fleet: Fleet) -> None:
     certificate_id = deployed(fleet)
     after_a_period(fleet)

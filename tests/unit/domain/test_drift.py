@@ -49,6 +49,13 @@ def test_the_same_thing_found_again_is_no_news_and_another_is() -> None:
     assert not is_news(None, None)
 
 
+def test_one_of_two_witnesses_that_is_content_is_no_news_and_a_new_one_is() -> None:
+    alone = with_finding(None, Witness.BALANCER, HELD, now=NOW)
+    both = with_finding(alone, Witness.CLIENTS, SEEN, now=NOW)
+    assert is_news(alone, both)
+    assert not is_news(both, alone)
+
+
 @pytest.mark.parametrize(
     ("ages", "expected"),
     [
