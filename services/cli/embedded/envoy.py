@@ -23,7 +23,7 @@ _UNIX: Final = "unix:"
 _ADMIN_SECONDS: Final = 2.0
 
 _LOGGING: Final = ("--log-level", "warning", "--component-log-level", "config:error")
-"""At ``warning``, Envoy 1.40 prints an lds.json that it cannot read, private keys included, by its logger ``config``."""
+"""At ``warning``, Envoy 1.40 prints an lds.json that it cannot read to its log, private keys included."""
 
 _FLAGS: Final = ("--concurrency", "1", "--disable-hot-restart", "--drain-time-s", "5", *_LOGGING)
 """One worker thread: three balancers share the machine with everything else. Without hot restart Envoy takes no shared
