@@ -57,6 +57,6 @@ def listener_findings(snapshot: Snapshot, bound: Iterable[BoundListener]) -> dic
             message = f"Listener {one.name!r}: {anomalies[key].message}"
             found[one.listener_id] = Finding(code=anomalies[key].kind.value, message=message)
         elif key not in listed:
-            message = f"Listener {one.name!r}: the load balancer does not have it any more."
+            message = f"Listener {one.name!r}: the load balancer's own configuration does not have it any more."
             found[one.listener_id] = Finding(code=DriftCode.MISSING, message=message)
     return found

@@ -25,7 +25,7 @@ from shared.usecases import balancers, proofs
 from shared.usecases import driver as drivers
 from shared.usecases.context import Context
 from shared.usecases.driver import AnomalyKind, Driver, ObjectName, Ref, Snapshot, StagedObject
-from shared.usecases.listener_findings import bound_listeners, listener_findings
+from shared.usecases.listener_findings import BoundListener, bound_listeners, listener_findings
 from shared.usecases.material import material_of, owner_of
 from shared.usecases.patrol import Writer, look_soon, writer_of
 from shared.usecases.region_tools import RegionTools, Site, Superseded
@@ -94,8 +94,7 @@ def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Write
         objects = _findings(session, snapshot, held)
         bound = bound_listeners(session, region_id)
         listeners = listener_findings(snapshot, bound)
-        found = {one.deployment_id: listeners[one.listener_id] for one in bound if one.listener_id in listeners}
-        found |= objects
+        found = _by_deployment(objects, bound, listeners)
         concerned = [one.deployment_id for one in held if one.is_drifting or one.deployment_id in found]
         if writer_of(session, region_id, now=now) != before:
             return None
@@ -112,6 +111,13 @@ def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Write
         session.execute(update(_BALANCERS).where(_BALANCERS.region == region_id).values(patrolled_at=now))
     _log_anomalies(region_id, snapshot, held, listeners)
     return _Report(objects={row.id: objects[row.id] for row in rows if row.id in objects}, listeners=listeners)
+
+
+def _by_deployment(objects: Found, bound: Iterable[BoundListener], listeners: Found) -> Found:
+    """One finding each: an object that is lost or altered before its listeners, and these before what is lesser."""
+    found = {one.deployment_id: listeners[one.listener_id] for one in bound if one.listener_id in listeners}
+    grave = {each: finding for each, finding in objects.items() if finding.code in _REPAIRABLE}
+    return {**objects, **found, **grave}
 
 
 def _held(session: Session, region_id: str) -> list[_Held]:
