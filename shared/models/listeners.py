@@ -99,3 +99,5 @@ class Balancer(Base):
     patrolled_at: Mapped[datetime | None]
     """When its own word was last compared with ours."""
     next_patrol_at: Mapped[datetime | None]
+    patrol_error: Mapped[dict[str, Any] | None]
+    """Why it could not be asked the last time, ``{code, message, retryable}``; none once it answered."""

@@ -9,10 +9,11 @@ from shared.schemas.errors import ErrorOut
 
 
 class RegionHealthOut(Answer):
-    """How the account's recent deployments to the region went."""
+    """How the account's recent deployments to the region went, and whether its load balancer answers the patrol."""
 
     state = text("unknown, ok or failing.")
     last_success_at = instant("The last deployment or removal that succeeded.")
+    last_answer_at = instant("When its load balancer last told the patrol what it holds.")
     last_error = fields.Nested(ErrorOut, allow_none=True)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import or_, select, tuple_, update
+from sqlalchemy import null, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.config.regions import Region
@@ -23,6 +23,7 @@ from shared.models import Balancer, Certificate, Deployment, Listener
 from shared.telemetry import describe_exception
 from shared.usecases import balancers, proofs
 from shared.usecases import driver as drivers
+from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import AnomalyKind, Driver, ObjectName, Ref, Snapshot, StagedObject
 from shared.usecases.listener_findings import BoundListener, bound_listeners, listener_findings
@@ -65,7 +66,8 @@ def look_at_region(context: Context, tools: RegionTools, region_id: str) -> None
     Deployments whose object is missing or altered drift, and so does that of a listener's server certificate when the
     listener is; they recover once all is as it was. With ``region.repair`` the object is staged, the listener bound
     again, a few times an hour at most. Objects and listeners that our rows know to be gone are taken away. A
-    balancer that does not answer says nothing about its deployments: ``patrolled_at`` stays behind, and is a gauge.
+    balancer that does not answer says nothing about its deployments: ``patrolled_at`` stays behind, and is a gauge, and
+    the region's health says so.
     """
     region = context.settings.regions.get(region_id)
     if region is None:
@@ -79,12 +81,22 @@ def look_at_region(context: Context, tools: RegionTools, region_id: str) -> None
         snapshot = tools.driver_for(region).snapshot()
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the next period asks again
         log.warning("region_not_patrolled", region=region_id, exception=describe_exception(error))
+        _note_silence(context, region_id, error)
         return
     found = _compare(context, region_id, snapshot, before, now=tools.clock())
     if found is None:
         look_soon(context, region_id, now=tools.clock())
         return
     _put_right(context, tools, region, snapshot, found)
+
+
+def _note_silence(context: Context, region_id: str, error: Exception) -> None:
+    """For every account to see, so in words of our own: a driver's may name what is another account's."""
+    code = error_document(error, retryable=True)["code"]
+    told = {"code": code, "message": "The load balancer could not be asked what it holds.", "retryable": True}
+    with context.transaction() as session:
+        statement = update(_BALANCERS).where(_BALANCERS.region == region_id)
+        session.execute(statement.values(patrol_error=told))
 
 
 def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Writer, *, now: datetime) -> _Report | None:
@@ -108,7 +120,8 @@ def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Write
         for account_id, told in sorted(facts.items()):
             events.append(session, account_id, told, now=now)
     with context.transaction() as session:
-        session.execute(update(_BALANCERS).where(_BALANCERS.region == region_id).values(patrolled_at=now))
+        statement = update(_BALANCERS).where(_BALANCERS.region == region_id)
+        session.execute(statement.values(patrolled_at=now, patrol_error=null()))
     _log_anomalies(region_id, snapshot, held, listeners)
     return _Report(objects={row.id: objects[row.id] for row in rows if row.id in objects}, listeners=listeners)
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from shared.config.regions import Region
 from shared.domain.certificates import CertificateType
 from shared.domain.rollout import DeploymentState
-from shared.models import Deployment
+from shared.models import Balancer, Deployment
 from shared.usecases.context import Context
 from shared.usecases.driver_registry import capabilities_of
 from shared.usecases.key_policies import effective_key_policy
@@ -23,28 +23,34 @@ NOT_THE_REGIONS_FAULT: Final = ("certificate_rejected", "quota_exceeded", "inval
 
 Outcome = tuple[datetime, dict[str, Any] | None]
 
+Answer = tuple[datetime | None, dict[str, Any] | None]
+"""When the load balancer last told what it holds, and why it could not be asked since."""
+
+_NEVER_ASKED: Final[Answer] = (None, None)
+
 
 def list_regions(context: Context, session: Session, caller: Caller) -> list[dict[str, Any]]:
     """Every declared region as this account sees it, in the operator's order."""
     used = _used_slots(session, caller)
     successes = _latest(session, caller, _succeeded())
     failures = _latest(session, caller, _failed())
+    answers = _answers(session)
     return [
-        _document(region, used, success=successes.get(region.id), failure=failures.get(region.id))
+        {
+            **_document(region, used),
+            "health": _health(successes.get(region.id), failures.get(region.id), answers.get(region.id, _NEVER_ASKED)),
+        }
         for region in context.settings.regions.values()
     ]
 
 
-def _document(
-    region: Region, used: dict[tuple[str, str], int], *, success: Outcome | None, failure: Outcome | None
-) -> dict[str, Any]:
+def _document(region: Region, used: dict[tuple[str, str], int]) -> dict[str, Any]:
     capabilities = capabilities_of(region)
     limits = {"server": region.quota.server, "ca": region.quota.ca}
     return {
         "id": region.id,
         "name": region.name,
         "driver": region.driver,
-        "health": _health(success, failure),
         "listener_address": region.listener_address,
         "key_policy": sorted(effective_key_policy(region)),
         "ca_key_policy": sorted(effective_key_policy(region, CertificateType.CA)),
@@ -54,16 +60,24 @@ def _document(
     }
 
 
-def _health(success: Outcome | None, failure: Outcome | None) -> dict[str, Any]:
-    if failure is not None and (success is None or failure[0] > success[0]):
+def _health(success: Outcome | None, failure: Outcome | None, answer: Answer) -> dict[str, Any]:
+    """How deployments went, and whether the patrol was answered the last time that it asked the load balancer."""
+    answered_at, silence = answer
+    if silence is not None or (failure is not None and (success is None or failure[0] > success[0])):
         state = "failing"
     else:
         state = "unknown" if success is None else "ok"
     return {
         "state": state,
         "last_success_at": success[0] if success else None,
-        "last_error": failure[1] if failure else None,
+        "last_answer_at": answered_at,
+        "last_error": silence or (failure[1] if failure else None),
     }
+
+
+def _answers(session: Session) -> dict[str, Answer]:
+    statement = select(Balancer.region, Balancer.patrolled_at, Balancer.patrol_error)
+    return {region: (answered_at, error) for region, answered_at, error in session.execute(statement).all()}
 
 
 def _used_slots(session: Session, caller: Caller) -> dict[tuple[str, str], int]:

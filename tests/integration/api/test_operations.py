@@ -16,6 +16,7 @@ from shared.models.database import Database
 from shared.usecases.sweep import note_run
 from tests.support.api import Api, answer, build_api
 from tests.support.fleet import REGIONS
+from tests.support.patrols import after_a_period, patrol_now
 
 
 def test_regions_say_what_they_take_and_how_full_they_are(api: Api) -> None:
@@ -25,7 +26,7 @@ def test_regions_say_what_they_take_and_how_full_they_are(api: Api) -> None:
         "id": REGIONS[0],
         "name": REGIONS[0],
         "driver": "directory",
-        "health": {"state": "unknown", "last_success_at": None, "last_error": None},
+        "health": {"state": "unknown", "last_success_at": None, "last_answer_at": None, "last_error": None},
         "listener_address": None,
         "key_policy": ["rsa-1024", "rsa-2048", "rsa-4096"],
         "ca_key_policy": ["rsa-1024", "rsa-2048", "rsa-4096"],
@@ -53,6 +54,23 @@ def test_a_region_that_cannot_be_reached_is_failing_until_it_works_again(api: Ap
     api.fleet.run()
     health = api.client.items("/v1/regions")[0]["health"]
     assert (health["state"], health["last_success_at"] is None) == ("ok", False)
+
+
+def test_a_region_that_the_patrol_cannot_ask_is_failing_for_everybody_until_it_answers(api: Api) -> None:
+    build = api.fleet.driver_for
+
+    def secretive(*_args: object) -> None:
+        raise Unreachable("/etc/somewhere: no route to server-cert_of_another-0123456789abcdef.")
+
+    api.fleet.driver_for = secretive  # type: ignore[assignment] # a driver that cannot even be built
+    patrol_now(api.fleet)
+    health = api.client.items("/v1/regions")[0]["health"]
+    assert (health["state"], health["last_answer_at"], health["last_error"]["code"]) == ("failing", None, "unreachable")
+    assert "another" not in health["last_error"]["message"]
+    api.fleet.driver_for = build
+    after_a_period(api.fleet)
+    health = api.client.items("/v1/regions")[0]["health"]
+    assert (health["state"], health["last_answer_at"] is None, health["last_error"]) == ("unknown", False, None)
 
 
 def test_a_rejected_upload_says_nothing_about_a_regions_health(api: Api) -> None:
