@@ -184,6 +184,7 @@ def test_a_file_swapped_under_a_real_nginx_is_noticed_by_one_patrol_and_named(
 
         (event,) = drift_events(fleet)
         assert stranger.fingerprint_sha256 in event["error"]["message"]
+        assert str(fleet.certificate(certificate_id).fingerprint_sha256) in event["error"]["message"]
         fleet.run()
         after_a_period(fleet)
         assert [kind for kind, _ in told(fleet)] == (["drifted", "recovered"] if repair else ["drifted"])
