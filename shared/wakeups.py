@@ -18,9 +18,13 @@ log = structlog.get_logger(__name__)
 
 
 class Task(StrEnum):
-    """Explicit task names. The part before the last dot is routed to the queue of the same word."""
+    """Explicit task names. The part before the last dot is routed to the queue of the same word.
+
+    ``DEPLOY`` and ``BIND`` name one row of a region; nobody sends them any more, but older releases may have.
+    """
 
     VALIDATE = "certfleet.validate.job"
+    REGION = "certfleet.deploy.region"
     DEPLOY = "certfleet.deploy.deployment"
     BIND = "certfleet.deploy.listener"
     DELIVER = "certfleet.webhooks.delivery"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.models.jobs import Deployment, Job
-from shared.models.listeners import Listener
+from shared.models.listeners import Balancer, Listener
 from shared.models.reminders import Reminder
 from shared.models.webhooks import WebhookDelivery
 
@@ -31,14 +32,78 @@ def claim(session: Session, model: type[LeasedRow], row_id: str, *, now: datetim
         update(table)
         .where(
             table.id == row_id,
-            table.next_attempt_at <= now,
-            or_(table.lease_until.is_(None), table.lease_until <= now),
+            is_free(table, now),
         )
         .values(fence=table.fence + 1, lease_until=now + lease, next_wake_at=now + lease)
         .returning(table.fence)
         .execution_options(synchronize_session=False)
     )
     return session.execute(statement).scalar_one_or_none()
+
+
+def claim_due_in_region(
+    session: Session, region: str, *, writer: int, now: datetime, lease: timedelta, limit: int
+) -> list[Deployment]:
+    """Own, until ``now + lease``, the deployments that have been due longest in the region, oldest first.
+
+    None that became due after a listener of the region: what was asked for first is done first. None at all, unless
+    ``writer`` is still the newest fencing number of the region's balancer. Only first attempts go together: one that
+    kills its worker takes the others with it once, and never again.
+    """
+    claimed = _claim_due(session, region, writer=writer, now=now, lease=lease, limit=limit, first=True)
+    return claimed or _claim_due(session, region, writer=writer, now=now, lease=lease, limit=1, first=False)
+
+
+def _claim_due(
+    session: Session, region: str, *, writer: int, now: datetime, lease: timedelta, limit: int, first: bool
+) -> list[Deployment]:
+    first_listener = (
+        select(Listener.next_attempt_at)
+        .where(Listener.region == region, is_free(Listener, now))
+        .order_by(Listener.next_attempt_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+    due = (
+        select(Deployment.id)
+        .where(
+            Deployment.region == region,
+            exists().where(Balancer.region == region, Balancer.fence == writer),
+            is_free(Deployment, now),
+            (Deployment.attempt == 0) == first,
+            Deployment.next_attempt_at <= func.coalesce(first_listener, now),
+        )
+        .order_by(Deployment.next_attempt_at, Deployment.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    statement = (
+        update(Deployment)
+        .where(Deployment.id.in_(due))
+        .values(fence=Deployment.fence + 1, lease_until=now + lease, next_wake_at=now + lease)
+        .returning(Deployment)
+        .execution_options(synchronize_session=False)
+    )
+    rows = session.execute(statement).scalars().all()
+    return sorted(rows, key=lambda row: (row.next_attempt_at, row.id))
+
+
+def is_free(model: Any, now: datetime) -> ColumnElement[bool]:
+    """The row is due, and nobody owns it."""
+    return and_(model.next_attempt_at <= now, or_(model.lease_until.is_(None), model.lease_until <= now))
+
+
+def owned_deployments(session: Session, fences: Mapping[str, int]) -> list[Deployment]:
+    """Those of the deployments whose fence is still the newest, locked for the transaction, in order of their ids."""
+    statement = (
+        select(Deployment)
+        .where(tuple_(Deployment.id, Deployment.fence).in_(list(fences.items())))
+        .order_by(Deployment.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return list(session.execute(statement).scalars())
 
 
 def owned(session: Session, model: type[Row], row_id: str, *, fence: int) -> Row | None:

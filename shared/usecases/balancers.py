@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -19,8 +19,13 @@ _TABLE: Final[Any] = Balancer
 
 
 @contextmanager
-def writing(context: Context, region: str, *, clock: Clock) -> Iterator[int | None]:
+def writing(
+    context: Context, region: str, *, clock: Clock, leaving: Callable[[Session], None] = lambda _session: None
+) -> Iterator[int | None]:
     """Hold the region's balancer; yields the fencing number, or ``None`` at once when somebody else holds it.
+
+    ``leaving`` runs in the transaction that gives it back: whoever finds it held before that has written what it came
+    for, and is seen there; whoever comes later waits for the commit, and gets it.
 
     A holder that dies is followed when its lease has run out (``settings.lease``). One that is only slow is followed
     then, too, and finds its number outdated: :func:`renew` says so, and so does the balancer's own record.
@@ -30,7 +35,9 @@ def writing(context: Context, region: str, *, clock: Clock) -> Iterator[int | No
         yield fence
     finally:
         if fence is not None:
-            _give_back(context, region, fence)
+            with context.transaction() as session:
+                _give_back(session, region, fence)
+                leaving(session)
 
 
 def renew(context: Context, region: str, fence: int, *, now: datetime) -> bool:
@@ -62,6 +69,5 @@ def _take(context: Context, region: str, *, now: datetime) -> int | None:
         return session.execute(taken.returning(_TABLE.fence)).scalar_one_or_none()
 
 
-def _give_back(context: Context, region: str, fence: int) -> None:
-    with context.transaction() as session:
-        session.execute(update(_TABLE).where(_TABLE.region == region, _TABLE.fence == fence).values(lease_until=None))
+def _give_back(session: Session, region: str, fence: int) -> None:
+    session.execute(update(_TABLE).where(_TABLE.region == region, _TABLE.fence == fence).values(lease_until=None))

@@ -53,7 +53,7 @@ def repair_listener(session: Session, listener: Listener, *, now: datetime) -> N
     listener.attempt = 0
     listener.error = None
     leases.due(listener, now, wake_at=now + FIRST_WAKE)
-    events.wake(session, WakeUp(Task.BIND, listener.id))
+    events.wake(session, WakeUp(Task.REGION, listener.region))
 
 
 def work_on_listener(context: Context, site: Site, listener_id: str) -> None:

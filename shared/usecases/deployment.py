@@ -1,20 +1,25 @@
-"""Work in one region: stage or retire one certificate there, once, and write down how it went.
+"""Work in one region: stage or retire certificates there, each once, and write down how it went.
 
 Three steps, so that no transaction waits for a load balancer: claim and plan (one transaction), act (none), settle
-(one transaction, only if our fence is still the newest).
+(one transaction, only where our fence is still the newest). Several that are due go through the steps together: what a
+transaction costs is paid once for all of them.
 """
 
 from __future__ import annotations
 
 import random
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.config.regions import DEFAULT_MAX_ATTEMPTS
+from shared.domain.certificates import Material
 from shared.domain.retries import after_failure, is_retryable
 from shared.domain.rollout import DeploymentState, Intent, JobState
 from shared.errors import DriverError, OutcomeUnknown
@@ -25,8 +30,8 @@ from shared.telemetry import describe_exception
 from shared.usecases import jobs, settlement, switching
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
-from shared.usecases.driver import Driver, ObjectName, Ref
-from shared.usecases.material import material_of, owner_of
+from shared.usecases.driver import Driver, ObjectName, Ref, Staged, StagesMany
+from shared.usecases.material import material_of, materials_of, owner_of
 from shared.usecases.region_tools import Site, Superseded
 from shared.usecases.switching import Owned, Switch
 
@@ -37,17 +42,24 @@ log = structlog.get_logger(__name__)
 class _Plan:
     """What was claimed, and what is to be done with it."""
 
+    deployment_id: str
     fence: int
     job_id: str
-    certificate_id: str
     intent: Intent
     remote_id: str | None
+    certificate: Certificate
+    """Read, not tracked: its content never changes."""
     is_last: bool
     """No attempt is left after this one."""
     is_exhausted: bool
     """No attempt is left, and the last one never answered: it took its worker with it."""
     switch: Switch | None
     """What the certificate replaces in this region, and which listeners move to it."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Only to be staged: nothing is replaced, removed or given up."""
+        return self.intent is Intent.DEPLOY and self.switch is None and not self.is_exhausted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,55 +68,103 @@ class _Result:
     evidence: dict[str, Any] | None = None
 
 
-def work_on_deployment(context: Context, site: Site, deployment_id: str) -> None:
-    """Deploy to, or remove from, the region, if it is due and nobody else is at it. Safe to call at any time."""
-    clock = site.tools.clock
+def work_on_deployments(context: Context, site: Site, *, limit: int) -> int:
+    """Deploy to, or remove from, the region whatever is due there, at most ``limit``. Safe to call at any time.
+
+    Returns:
+        How many were claimed; what is due after the first listener that is due waits for it.
+    """
     with context.transaction() as session:
-        plan = _claim(context, session, deployment_id, now=clock())
-    if plan is None:
-        return
+        plans = _claim(context, session, site, limit=limit)
+    plain = [plan for plan in plans if plan.is_plain]
+    results = _stage_together(context, site, plain) if len(plain) > 1 else {}
+    _record_staged(context, site, [(plan, results[plan.deployment_id]) for plan in plain if results])
+    for plan in plans:
+        if plan.deployment_id not in results:
+            _work_on(context, site, plan)
+    return len(plans)
+
+
+def _work_on(context: Context, site: Site, plan: _Plan) -> None:
     try:
-        result = _act(context, site, deployment_id, plan)
+        result = _act(context, site, plan)
     except Superseded:
-        log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
+        log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
-        _record_failure(context, site, deployment_id, plan, error)
+        _record_failure(context, site, plan, error)
     else:
-        _record_success(context, deployment_id, plan, result, now=clock())
+        _record_success(context, plan, result, now=site.tools.clock())
 
 
-def _claim(context: Context, session: Session, deployment_id: str, *, now: datetime) -> _Plan | None:
-    fence = leases.claim(session, Deployment, deployment_id, now=now, lease=context.settings.lease)
-    if fence is None:
-        return None
-    deployment = session.get_one(Deployment, deployment_id)
-    job = session.get_one(Job, deployment.job_id)
-    if job.state != JobState.DEPLOYING:
-        leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
-        return None
+def _claim(context: Context, session: Session, site: Site, *, limit: int) -> list[_Plan]:
+    now = site.tools.clock()
+    claimed = leases.claim_due_in_region(
+        session, site.region_id, writer=site.fence, now=now, lease=context.settings.lease, limit=limit
+    )
+    if not claimed:
+        return []
+    jobs_of, certificates = _jobs_and_certificates(session, claimed)
+    ready = []
+    for deployment in claimed:
+        if jobs_of[deployment.job_id].state == JobState.DEPLOYING:
+            ready.append(deployment)
+        else:
+            leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
+    plans = [
+        _plan(context, session, deployment, certificates[deployment.certificate_id], now=now) for deployment in ready
+    ]
+    _announce(session, [row for row, plan in zip(ready, plans, strict=True) if not plan.is_exhausted], now=now)
+    return plans
+
+
+def _jobs_and_certificates(
+    session: Session, deployments: Sequence[Deployment]
+) -> tuple[dict[str, Job], dict[str, Certificate]]:
+    statement = (
+        select(Job, Certificate)
+        .join(Deployment, Deployment.job_id == Job.id)
+        .join(Certificate, Certificate.id == Deployment.certificate_id)
+        .where(Deployment.id.in_([deployment.id for deployment in deployments]))
+    )
+    rows = session.execute(statement).all()
+    return {job.id: job for job, _ in rows}, {certificate.id: certificate for _, certificate in rows}
+
+
+def _plan(
+    context: Context, session: Session, deployment: Deployment, certificate: Certificate, *, now: datetime
+) -> _Plan:
     max_attempts = _max_attempts(context, deployment)
     is_exhausted = deployment.attempt >= max_attempts
     if not is_exhausted:
-        _begin(session, deployment, now=now)
+        _begin(deployment, now=now)
     intent = Intent(deployment.intent)
+    replaces = intent is Intent.DEPLOY and certificate.replaces_id is not None
     return _Plan(
-        fence=fence,
+        deployment_id=deployment.id,
+        fence=deployment.fence,
         job_id=deployment.job_id,
-        certificate_id=deployment.certificate_id,
+        certificate=certificate,
         intent=intent,
         remote_id=deployment.remote_id,
         is_last=deployment.attempt >= max_attempts,
         is_exhausted=is_exhausted,
-        switch=switching.plan_switch(session, deployment) if intent is Intent.DEPLOY else None,
+        switch=switching.plan_switch(session, deployment) if replaces else None,
     )
 
 
-def _begin(session: Session, deployment: Deployment, *, now: datetime) -> None:
+def _begin(deployment: Deployment, *, now: datetime) -> None:
     deployment.attempt += 1
     deployment.updated_at = now
     if deployment.intent == Intent.DEPLOY:
         deployment.state = DeploymentState.DEPLOYING
-    events.append(session, deployment.account_id, [jobs.region_fact(EventType.DEPLOYMENT_STARTED, deployment)], now=now)
+
+
+def _announce(session: Session, deployments: Iterable[Deployment], *, now: datetime) -> None:
+    facts = defaultdict(list)
+    for deployment in deployments:
+        facts[deployment.account_id].append(jobs.region_fact(EventType.DEPLOYMENT_STARTED, deployment))
+    for account_id in sorted(facts):
+        events.append(session, account_id, facts[account_id], now=now)
 
 
 def _max_attempts(context: Context, deployment: Deployment) -> int:
@@ -112,31 +172,55 @@ def _max_attempts(context: Context, deployment: Deployment) -> int:
     return region.max_attempts if region else DEFAULT_MAX_ATTEMPTS
 
 
-def _act(context: Context, site: Site, deployment_id: str, plan: _Plan) -> _Result:
+def _stage_together(context: Context, site: Site, plans: Sequence[_Plan]) -> dict[str, _Result]:
+    """All of them in one change, where the driver can; empty where it cannot, or one of them stands in the way."""
+    try:
+        driver = site.driver()
+        if not isinstance(driver, StagesMany):
+            return {}
+        with context.transaction() as session:
+            materials = materials_of(context, session, [plan.certificate for plan in plans])
+        wanted = [(material, owner_of(plan.certificate)) for material, plan in zip(materials, plans, strict=True)]
+        staged = driver.stage_all(wanted)
+    except Exception as error:  # noqa: BLE001 - each is tried by itself next, and answers for itself
+        log.info("not_staged_together", region=site.region_id, count=len(plans), exception=describe_exception(error))
+        return {}
+    checked_at = site.tools.clock()
+    return {
+        plan.deployment_id: _staged(driver, one, material, checked_at=checked_at)
+        for plan, material, one in zip(plans, materials, staged, strict=True)
+    }
+
+
+def _staged(driver: Driver, staged: Staged, material: Material, *, checked_at: datetime) -> _Result:
+    evidence = {
+        "object": staged.ref.name.label,
+        "fingerprint_sha256": material.fingerprint_sha256,
+        "readback": driver.capabilities.readback,
+        "checked_at": checked_at.isoformat(),
+    }
+    return _Result(remote_id=staged.ref.remote_id, evidence=evidence)
+
+
+def _act(context: Context, site: Site, plan: _Plan) -> _Result:
     """Outside any transaction; the key lives only here, in memory, for the act's duration."""
     if plan.is_exhausted and not plan.switch:
         raise _worker_lost()
     driver = site.driver()
     with context.transaction() as session:
-        certificate = session.get_one(Certificate, plan.certificate_id)
-        material = material_of(context, session, certificate)
-    name = ObjectName.of(material, owner_of(certificate))
+        material = material_of(context, session, plan.certificate)
+    owner = owner_of(plan.certificate)
+    name = ObjectName.of(material, owner)
     if plan.is_exhausted:
         raise _give_up(context, site, driver, plan, name)
     if plan.intent is Intent.REMOVE:
         switching.retire_named(driver, name, remote_id=plan.remote_id)
         return _Result()
-    staged = driver.stage(material, owner=owner_of(certificate))
+    staged = driver.stage(material, owner=owner)
     if plan.switch:
-        own = Owned(deployment_id=deployment_id, fence=plan.fence)
+        own = Owned(deployment_id=plan.deployment_id, fence=plan.fence)
         _replace(context, site, driver, plan.switch, own=own, staged=staged.ref, is_last=plan.is_last)
-    evidence = {
-        "object": staged.ref.name.label,
-        "fingerprint_sha256": material.fingerprint_sha256,
-        "readback": driver.capabilities.readback,
-        "checked_at": site.tools.clock().isoformat(),
-    }
-    return _Result(remote_id=staged.ref.remote_id, evidence=evidence)
+    return _staged(driver, staged, material, checked_at=site.tools.clock())
 
 
 def _give_up(context: Context, site: Site, driver: Driver, plan: _Plan, name: ObjectName) -> OutcomeUnknown:
@@ -165,38 +249,58 @@ def _replace(
     switching.retire(driver, switch)
 
 
-def _record_success(context: Context, deployment_id: str, plan: _Plan, result: _Result, *, now: datetime) -> None:
+def _record_staged(context: Context, site: Site, done: Sequence[tuple[_Plan, _Result]]) -> None:
+    """The answers of all that were staged together, in one transaction."""
+    if not done:
+        return
+    now = site.tools.clock()
+    results = {plan.deployment_id: result for plan, result in done}
+    with context.transaction() as session:
+        owned = leases.owned_deployments(session, {plan.deployment_id: plan.fence for plan, _ in done})
+        for deployment in owned:
+            _note_staged(deployment, results[deployment.id], now=now)
+        facts = settlement.succeed_all(session, owned, now=now)
+        settlement.settle_regions(session, facts, now=now)
+    if len(owned) < len(done):
+        log.info("deployments_superseded", region=site.region_id, count=len(done) - len(owned))
+
+
+def _note_staged(deployment: Deployment, result: _Result, *, now: datetime) -> None:
+    deployment.remote_id = result.remote_id
+    deployment.evidence = result.evidence
+    deployment.deployed_at = now
+
+
+def _record_success(context: Context, plan: _Plan, result: _Result, *, now: datetime) -> None:
     with context.transaction() as session:
         if plan.intent is Intent.REMOVE:  # the last removal may end the certificate, whose row comes before deployments
-            session.get_one(Certificate, plan.certificate_id, with_for_update={"key_share": True})
+            session.get_one(Certificate, plan.certificate.id, with_for_update={"key_share": True})
         if plan.switch:
             switching.lock_certificates(session, plan.switch)
-        deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
+        deployment = leases.owned(session, Deployment, plan.deployment_id, fence=plan.fence)
         if deployment is None:
-            log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
+            log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
             return
         if plan.intent is Intent.DEPLOY:
-            deployment.remote_id = result.remote_id
-            deployment.evidence = result.evidence
-            deployment.deployed_at = now
+            _note_staged(deployment, result, now=now)
         facts = [settlement.succeed(session, deployment, now=now)]
         if plan.switch:
             facts += switching.finish(session, plan.switch, deployment, now=now)
         settlement.settle_region(session, plan.job_id, *facts, now=now)
 
 
-def _record_failure(context: Context, site: Site, deployment_id: str, plan: _Plan, error: Exception) -> None:
+def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception) -> None:
     log.warning(
         "deployment_attempt_failed",
-        deployment_id=deployment_id,
+        deployment_id=plan.deployment_id,
         region=site.region_id,
         exception=describe_exception(error),
     )
     now = site.tools.clock()
     with context.transaction() as session:
-        deployment = leases.owned(session, Deployment, deployment_id, fence=plan.fence)
+        deployment = leases.owned(session, Deployment, plan.deployment_id, fence=plan.fence)
         if deployment is None:
-            log.info("deployment_superseded", deployment_id=deployment_id, fence=plan.fence)
+            log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
             return
         _retry_or_fail(context, session, deployment, plan, error, now=now)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol, Self, runtime_checkable
@@ -306,6 +307,15 @@ class Driver(Protocol):
         Raises:
             InUse: a listener refers to it; nothing was changed.
         """
+        ...
+
+
+@runtime_checkable
+class StagesMany(Driver, Protocol):
+    """A driver for which several objects in one change are cheaper than one after the other. Optional."""
+
+    def stage_all(self, wanted: Sequence[tuple[Material, Owner]]) -> list[Staged]:
+        """As ``stage`` for each, in this order; when it raises, the caller stages them one by one."""
         ...
 
 

@@ -117,7 +117,7 @@ def announce_listener(session: Session, job: Job, listener: Listener, *, now: da
     """The same for a job that brings no upload: nothing is to be validated, the listener is due at once."""
     leases.due(job, now + WATCH)
     log.append(session, job.account_id, [_queued(job)], now=now)
-    log.wake(session, WakeUp(Task.BIND, listener.id))
+    log.wake(session, WakeUp(Task.REGION, listener.region))
 
 
 def _queued(job: Job) -> Fact:

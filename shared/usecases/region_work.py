@@ -7,42 +7,51 @@ and no other region waits for it.
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
-from sqlalchemy import literal, or_, select
+from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
-from shared.models import Deployment, Listener
+from shared.models import Deployment, Listener, leases
 from shared.usecases import balancers
 from shared.usecases.binding import work_on_listener
 from shared.usecases.context import Context
-from shared.usecases.deployment import work_on_deployment
+from shared.usecases.deployment import work_on_deployments
 from shared.usecases.region_tools import RegionTools, Site
 
 log = structlog.get_logger(__name__)
 
+BATCH: Final = 32
+"""Deployments that are claimed together at most; fewer where the last ones were slow: all fit well into one lease."""
+
 
 def work_in_region_of(context: Context, tools: RegionTools, model: type[Deployment | Listener], row_id: str) -> None:
-    """Do what is due in the row's region, that row included. Safe to call at any time."""
+    """As :func:`work_in_region`, the region told by one of its rows."""
     with context.transaction() as session:
         region_id = session.execute(select(model.region).where(model.id == row_id)).scalar_one_or_none()
     if region_id is not None:
-        work_through(context, tools, region_id)
+        work_in_region(context, tools, region_id)
 
 
-def work_through(context: Context, tools: RegionTools, region_id: str) -> None:
-    """Do what is due in the region, until nothing is; returns at once when somebody else is at it.
+def work_in_region(context: Context, tools: RegionTools, region_id: str) -> None:
+    """Do what is due in the region, until nothing is; returns at once when nothing is, or somebody else is at it.
 
-    What becomes due between our last look and our giving the region back is looked for once more: its own wake-up
-    may have found the region held.
+    Safe to call at any time. What becomes due between our last look and our giving the region back is looked for once
+    more: its own wake-up may have found the region held.
     """
-    while True:
-        with balancers.writing(context, region_id, clock=tools.clock) as fence:
+    due = [True]
+
+    def look(session: Session) -> None:
+        due[0] = _is_anything_due(session, region_id, now=tools.clock())
+
+    with context.transaction() as session:
+        look(session)
+    while due[0]:
+        with balancers.writing(context, region_id, clock=tools.clock, leaving=look) as fence:
             if fence is None or not _work(context, tools, region_id, fence):
-                return
-        with context.transaction() as session:
-            if _next(session, region_id, now=tools.clock()) is None:
                 return
 
 
@@ -55,31 +64,45 @@ def _work(context: Context, tools: RegionTools, region_id: str, fence: int) -> b
         tools=tools,
         renew=lambda: balancers.renew(context, region_id, fence, now=tools.clock()),
     )
+    limit = 1
+    renew_at = tools.clock() + context.settings.lease / 3
     while True:
+        if tools.clock() >= renew_at:
+            if not _is_still_ours(site):
+                return False
+            renew_at = tools.clock() + context.settings.lease / 3
+        began = time.monotonic()
+        if done := work_on_deployments(context, site, limit=limit):
+            limit = _fitting((time.monotonic() - began) / done, context.settings.lease)
+            continue
         with context.transaction() as session:
-            found = _next(session, region_id, now=tools.clock())
-        if found is None:
+            listener_id = _next_listener(session, region_id, now=tools.clock())
+        if listener_id is None:
             return True
-        if not site.renew():
-            log.warning("region_taken_over", region=region_id, fence=fence)
+        if not _is_still_ours(site):
             return False
-        kind, row_id = found
-        if kind == Deployment.__tablename__:
-            work_on_deployment(context, site, row_id)
-        else:
-            work_on_listener(context, site, row_id)
+        work_on_listener(context, site, listener_id)
 
 
-def _next(session: Session, region_id: str, *, now: datetime) -> tuple[str, str] | None:
-    """The row that has been due longest and that nobody owns: its table and id."""
-    due = [
-        select(literal(model.__tablename__).label("kind"), model.id, model.next_attempt_at.label("due_at")).where(
-            model.region == region_id,
-            model.next_attempt_at <= now,
-            or_(model.lease_until.is_(None), model.lease_until <= now),
-        )
-        for model in (Deployment, Listener)
-    ]
-    both = due[0].union_all(due[1]).subquery()
-    row = session.execute(select(both.c.kind, both.c.id).order_by(both.c.due_at, both.c.id).limit(1)).first()
-    return (row[0], row[1]) if row else None
+def _fitting(seconds_each: float, lease: timedelta) -> int:
+    """How many deployments that take so long fit into a third of the lease, after which it is renewed."""
+    return max(1, min(BATCH, int(lease.total_seconds() / 3 / max(seconds_each, 0.001))))
+
+
+def _is_still_ours(site: Site) -> bool:
+    if site.renew():
+        return True
+    log.warning("region_taken_over", region=site.region_id, fence=site.fence)
+    return False
+
+
+def _next_listener(session: Session, region_id: str, *, now: datetime) -> str | None:
+    statement = select(Listener.id).where(Listener.region == region_id, leases.is_free(Listener, now))
+    return session.execute(statement.order_by(Listener.next_attempt_at, Listener.id).limit(1)).scalar_one_or_none()
+
+
+def _is_anything_due(session: Session, region_id: str, *, now: datetime) -> bool:
+    statement = select(
+        or_(*(exists().where(row.region == region_id, leases.is_free(row, now)) for row in (Deployment, Listener)))
+    )
+    return bool(session.execute(statement).scalar_one())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -49,6 +50,59 @@ def succeed(session: Session, deployment: Deployment, *, now: datetime) -> Fact:
     return jobs.region_fact(EventType.DEPLOYMENT_REMOVED if removed else EventType.DEPLOYMENT_SUCCEEDED, deployment)
 
 
+def succeed_all(session: Session, deployments: Sequence[Deployment], *, now: datetime) -> list[Fact]:
+    """As :func:`succeed` for deployments that were deployed together, their answers written by one statement."""
+    for deployment in deployments:
+        deployment.state = DeploymentState.DEPLOYED
+        deployment.error = None
+        deployment.updated_at = now
+        leases.finished(deployment)
+    session.flush()
+    statement = (
+        update(JobDeployment)
+        .where(
+            JobDeployment.deployment_id == Deployment.id,
+            JobDeployment.job_id == Deployment.job_id,
+            Deployment.id.in_([deployment.id for deployment in deployments]),
+        )
+        .values(state=DeploymentState.DEPLOYED, attempt=Deployment.attempt, error=null(), finished_at=now)
+    )
+    session.execute(statement.execution_options(synchronize_session=False))
+    return [jobs.region_fact(EventType.DEPLOYMENT_SUCCEEDED, deployment) for deployment in deployments]
+
+
+def settle_regions(session: Session, facts: Sequence[Fact], *, now: datetime) -> None:
+    """As :func:`settle_region` for the answers of several jobs: their rows are locked in order of their ids."""
+    by_job: dict[str, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        by_job[fact.data["job_id"]].append(fact)
+    statement = select(Job).where(Job.id.in_(by_job)).order_by(Job.id).with_for_update()
+    owned = session.execute(statement.execution_options(populate_existing=True)).scalars().all()
+    at_work = _at_work(session, by_job)
+    told: dict[str, list[Fact]] = defaultdict(list)
+    for job in owned:
+        told[job.account_id] += by_job[job.id]
+        if job.id in at_work:
+            _watch(job, now=now)
+        else:
+            told[job.account_id] += _end(session, job, now=now)
+    for account_id in sorted(told):
+        log.append(session, account_id, told[account_id], now=now)
+
+
+def _at_work(session: Session, job_ids: Iterable[str]) -> set[str]:
+    """Those of the jobs that somebody has not answered yet."""
+    wanted = list(job_ids)
+    regions = select(JobDeployment.job_id).where(JobDeployment.job_id.in_(wanted), JobDeployment.state.is_(None))
+    listeners = select(JobListener.job_id).where(JobListener.job_id.in_(wanted), JobListener.state.is_(None))
+    return set(session.execute(regions.union(listeners)).scalars())
+
+
+def _watch(job: Job, *, now: datetime) -> None:
+    if job.lease_until is not None:
+        leases.due(job, now + jobs.WATCH)
+
+
 def settle_region(session: Session, job_id: str, *facts: Fact, now: datetime) -> None:
     """Record a region's (or a listener's) final answer, and the job's end if it was the last one.
 
@@ -65,11 +119,15 @@ def settle_job(
 ) -> None:
     """Record the facts, and the job's end if every region has answered. The caller holds the job's row."""
     session.flush()
-    if _is_anyone_at_work(session, job):
-        if job.lease_until is not None:
-            leases.due(job, now + jobs.WATCH)
+    if _at_work(session, [job.id]):
+        _watch(job, now=now)
         log.append(session, job.account_id, facts, now=now)
         return
+    log.append(session, job.account_id, [*facts, *_end(session, job, now=now, error=error)], now=now)
+
+
+def _end(session: Session, job: Job, *, now: datetime, error: dict[str, Any] | None = None) -> list[Fact]:
+    """Everybody has answered: the job's final state, and what it says of it."""
     answers = _answers(session, job)
     state = JobState.FAILED if error is not None else _settled(answers)
     job.state = state
@@ -81,7 +139,7 @@ def settle_job(
         _unlink(session, job)
     if job.kind == JobKind.REMOVE and state is JobState.SUCCEEDED:
         ending += _bury(session, job, now=now)
-    log.append(session, job.account_id, [*facts, *ending], now=now)
+    return ending
 
 
 def answer_listener(session: Session, listener: Listener, *, is_failed: bool, now: datetime) -> bool:
@@ -123,12 +181,6 @@ def _settled(answers: Sequence[_Answer]) -> JobState:
     if state is None:
         raise RuntimeError("settled while a region is at work")
     return state
-
-
-def _is_anyone_at_work(session: Session, job: Job) -> bool:
-    regions = select(JobDeployment.job_id).where(JobDeployment.job_id == job.id, JobDeployment.state.is_(None))
-    listeners = select(JobListener.job_id).where(JobListener.job_id == job.id, JobListener.state.is_(None))
-    return session.execute(regions.union_all(listeners).limit(1)).first() is not None
 
 
 def _answers(session: Session, job: Job) -> list[_Answer]:

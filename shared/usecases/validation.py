@@ -271,7 +271,7 @@ def _dispatch(
     for deployment in deployments:
         if deployment.next_attempt_at is not None:
             leases.due(deployment, now, wake_at=now + FIRST_WAKE)
-            events.wake(session, WakeUp(Task.DEPLOY, deployment.id))
+            events.wake(session, WakeUp(Task.REGION, deployment.region))
     if job.kind == JobKind.REPLACE and not deployments:
         facts += switching.succeed_predecessor_nowhere(session, job)
     settlement.settle_job(session, job, now=now, facts=facts)

@@ -26,7 +26,7 @@ import pytest
 
 from shared.domain.certificates import Material
 from shared.errors import DriverError, InvalidMaterial, Unsupported
-from shared.usecases.driver import Driver, ObjectName, Readback, Ref, Staged
+from shared.usecases.driver import Driver, ObjectName, Readback, Ref, Staged, StagesMany
 from tests.contract.kit_fencing import FencingObligations, NewDriver
 from tests.contract.kit_listeners import ListenerObligations, leaf_seen
 from tests.contract.kit_material import absent_ref, ca_material, key_lines, listener_of, owner, server_material
@@ -67,6 +67,32 @@ class ObjectContract(FencingObligations):
     def test_an_empty_balancer_has_an_empty_snapshot(self, new_driver: NewDriver) -> None:
         snapshot = new_driver().snapshot()
         assert (snapshot.objects, snapshot.listeners, snapshot.anomalies) == ((), (), ())
+
+    def test_several_staged_together_are_what_each_would_be_alone(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        if not isinstance(driver, StagesMany):
+            return  # optional: without it, the product stages one after the other
+        wanted = [
+            (server_material(serial=1), owner(certificate_id="cert_1")),
+            (server_material(serial=2), owner("acct_two", certificate_id="cert_2")),
+            (ca_material(), owner(certificate_id="cert_3")),
+        ]
+        alone = driver.stage(*wanted[0][:1], owner=wanted[0][1])
+        together = driver.stage_all(wanted)
+        assert [one.ref.name for one in together] == [ObjectName.of(*one) for one in wanted]
+        assert [one.created for one in together] == [False, True, True]
+        assert together[0].ref == alone.ref
+        assert {held.ref.name for held in driver.snapshot().objects} == {one.ref.name for one in together}
+        assert [one.created for one in driver.stage_all(wanted)] == [False, False, False]
+
+    def test_of_several_staged_together_all_are_there_or_none(self, new_driver: NewDriver) -> None:
+        driver = new_driver()
+        if not isinstance(driver, StagesMany):
+            return  # optional, as above
+        good, bad = server_material(serial=1), dataclasses.replace(server_material(serial=2), private_key_pem=None)
+        with pytest.raises(DriverError):
+            driver.stage_all([(good, owner(certificate_id="cert_1")), (bad, owner(certificate_id="cert_2"))])
+        assert driver.snapshot().objects == ()
 
     @pytest.mark.parametrize("build", [server_material, ca_material])
     def test_a_staged_object_is_in_the_snapshot_under_its_name(

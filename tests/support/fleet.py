@@ -16,7 +16,7 @@ from shared.config.settings import Settings
 from shared.crypto.vault import create_kek_file, load_vault
 from shared.domain.certificates import CertificateSource, CertificateType
 from shared.domain.scopes import ALL_SCOPES
-from shared.models import Certificate, Deployment, Job, Listener
+from shared.models import Certificate, Deployment, Job
 from shared.models.database import Database
 from shared.usecases import rollout
 from shared.usecases.accounts import create_account
@@ -24,7 +24,7 @@ from shared.usecases.context import Context
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.proof import Prober
 from shared.usecases.region_tools import DriverFor, RegionTools
-from shared.usecases.region_work import work_in_region_of
+from shared.usecases.region_work import work_in_region, work_in_region_of
 from shared.usecases.submission import NewCertificate, submit_certificate
 from shared.usecases.tokens import Caller, create_token
 from shared.usecases.validation import validate_job
@@ -99,10 +99,8 @@ class Fleet:
             wake_up = self.room.waiting.popleft()
             if wake_up.task is Task.VALIDATE:
                 validate_job(self.context, wake_up.id, now=self.now)
-            elif wake_up.task is Task.DEPLOY:
-                self.work(wake_up.id)
-            elif wake_up.task is Task.BIND:
-                work_in_region_of(self.context, self.tools, Listener, wake_up.id)
+            elif wake_up.task is Task.REGION:
+                work_in_region(self.context, self.tools, wake_up.id)
             else:
                 others.append(wake_up)
         self.room.waiting.extend(others)

@@ -31,7 +31,7 @@ from shared.usecases.clock import Clock
 from shared.usecases.context import Context
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.region_tools import RegionTools
-from shared.usecases.region_work import work_through
+from shared.usecases.region_work import work_in_region
 from shared.usecases.validation import validate_job
 from tests.support import pki
 from tests.support.fleet import WaitingRoom
@@ -142,7 +142,7 @@ def _work(orders: Orders) -> None:
         for job_id in jobs:
             validate_job(context, job_id, now=orders.clock())
         for region_id in context.settings.regions:
-            work_through(context, tools, region_id)
+            work_in_region(context, tools, region_id)
         time.sleep(0.005)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import grp
 import os
 import stat
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Self
@@ -141,15 +142,23 @@ class DirectoryDriver:
             OutcomeUnknown: an error after the swap.
             Corrupt: what lies there is not what was written.
         """
-        name = ObjectName.of(material, owner)
-        content = _files(material, name)
-        record = _record(material, name, content)
-        ref = Ref(name=name, remote_id=name.label)
+        return self.stage_all([(material, owner)])[0]
+
+    def stage_all(self, wanted: Sequence[tuple[Material, Owner]]) -> list[Staged]:
+        """As :meth:`stage` for each, in one generation: it is what costs, not the files. All of them, or none."""
+        objects = [_object(material, owner) for material, owner in wanted]
         with translated(self._path), writing(self._place, fence=self._fence) as publisher:
-            if publisher.holds(name.label, record):
-                return Staged(ref=ref, created=False)
-            self._compare(record, publisher.put(name.label, record, content=content))
-        return Staged(ref=ref, created=True)
+            missing = [one for one in objects if not publisher.holds(one.name.label, one.record)]
+            if missing:
+                records = {one.name.label: one.record for one in missing}
+                content = {file: data for one in missing for file, data in one.content.items()}
+                found = publisher.put(records, content=content)
+                for one in missing:
+                    self._compare(one.record, found)
+        created = {one.name for one in missing}
+        return [
+            Staged(ref=Ref(name=one.name, remote_id=one.name.label), created=one.name in created) for one in objects
+        ]
 
     def _compare(self, record: Record, found: dict[str, bytes]) -> None:
         for name, facts in record.files.items():
@@ -253,6 +262,21 @@ def _record(material: Material, name: ObjectName, content: dict[str, bytes]) -> 
 
 def _mode(file: str) -> int:
     return KEY_MODE if file.endswith(".key") else CERTIFICATE_MODE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Object:
+    """What is to lie there."""
+
+    name: ObjectName
+    record: Record
+    content: dict[str, bytes] = field(repr=False)
+
+
+def _object(material: Material, owner: Owner) -> _Object:
+    name = ObjectName.of(material, owner)
+    content = _files(material, name)
+    return _Object(name=name, record=_record(material, name, content), content=content)
 
 
 def _hosts(listener: Listener) -> str:

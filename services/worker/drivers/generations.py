@@ -22,7 +22,7 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -231,8 +231,15 @@ def sha256(content: bytes) -> str:
 def encode_manifest(manifest: Manifest) -> bytes:
     """JSON, one object a line, so that two generations can be compared with ``diff``."""
     head = f'{{"format": {_FORMAT}, "generation": {manifest.generation}, "objects": {{'
-    lines = [f"{json.dumps(label)}: {json.dumps(asdict(record))}" for label, record in sorted(manifest.objects.items())]
+    lines = [f"{json.dumps(label)}: {_encode_record(record)}" for label, record in sorted(manifest.objects.items())]
     return (head + "\n" + ",\n".join(lines) + "\n}}\n").encode()
+
+
+def _encode_record(record: Record) -> str:
+    files = {name: {"sha256": facts.sha256, "mode": facts.mode} for name, facts in record.files.items()}
+    return json.dumps(
+        {"account_id": record.account_id, "fingerprint_sha256": record.fingerprint_sha256, "files": files}
+    )
 
 
 def parse_manifest(content: bytes) -> Manifest:

@@ -81,8 +81,8 @@ class Publisher:
             found = {name: find(directory, name) for name in record.files}
         return all(_is_intact(found[name], record, name, group_id=self.place.group_id) for name in record.files)
 
-    def put(self, label: str, record: Record, *, content: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Publish the next generation with this object written anew; answers its files as ``current`` has them now.
+    def put(self, records: Mapping[str, Record], *, content: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Publish the next generation with these objects written anew; answers their files as ``current`` has them now.
 
         Raises:
             Replan: somebody without the lock has moved ``current``; nothing was changed.
@@ -90,11 +90,11 @@ class Publisher:
             OutcomeUnknown: an error after the swap.
             OSError: an error before it; nothing was changed.
         """
-        self._publish({**self.manifest.objects, label: record}, content)
+        self._publish({**self.manifest.objects, **records}, content)
         with _after_swap(self.place.root), _opened(self.place.current) as directory:
             if read_at(directory, MANIFEST) != encode_manifest(self.manifest):
                 raise Corrupt(f"{self.place.current} does not lead to what was published.")
-            return {name: read_at(directory, name) for name in record.files}
+            return {name: read_at(directory, name) for name in content}
 
     def drop(self, label: str) -> None:
         """Publish the next generation without this object; its files also leave the older ones.

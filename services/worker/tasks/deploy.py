@@ -1,4 +1,4 @@
-"""Queue ``deploy``: one region at a time and task; whoever is woken for a row does all that is due in its region."""
+"""Queue ``deploy``: one region at a time and task; whoever is woken for a region does all that is due there."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from services.worker import runtime
 from services.worker.task import task
 from shared.models import Deployment, Listener
 from shared.usecases.context import Context
-from shared.usecases.region_work import work_in_region_of
+from shared.usecases.region_work import work_in_region, work_in_region_of
 from shared.wakeups import Task
 
 
 def register(app: Celery) -> None:
     """Register the queue's tasks."""
+
+    @task(app, Task.REGION)
+    def region(context: Context, region_id: str) -> None:
+        work_in_region(context, runtime.region_tools(), region_id)
 
     @task(app, Task.DEPLOY)
     def deploy(context: Context, deployment_id: str) -> None:

@@ -98,8 +98,8 @@ def test_fifty_concurrent_submissions_for_the_last_slot_give_one_success_and_for
     fleet.room.waiting.clear()
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda pair: validate_job(fleet.context, pair[0], now=fleet.now), submitted))
-    deployments = [wake_up.id for wake_up in fleet.room.waiting if wake_up.task is Task.DEPLOY]
-    assert len(deployments) == 1
+    regions = [wake_up.id for wake_up in fleet.room.waiting if wake_up.task is Task.REGION]
+    assert len(regions) == 1
     fleet.run()
     jobs = [fleet.job(job_id) for job_id, _ in submitted]
     assert Counter(job.state for job in jobs) == {"succeeded": 1, "failed": 49}

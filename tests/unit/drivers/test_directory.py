@@ -304,7 +304,7 @@ class TestRefusals:
             (path / "current").unlink()
             (path / "current").symlink_to("generations/1")
             with pytest.raises(Replan):
-                publisher.put("x", record, content={"x": b"x"})
+                publisher.put({"x": record}, content={"x": b"x"})
         assert (path / "current").readlink() == Path("generations/1")
 
     def test_a_group_that_cannot_reach_the_directory_is_told(self, path: Path) -> None:

@@ -1,0 +1,162 @@
+"""Deployments that are due together in a region: one change at the balancer, one answer each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, update
+
+from services.worker.drivers.directory import DirectoryDriver
+from shared.config.regions import Region
+from shared.domain.certificates import Material
+from shared.errors import Busy, InvalidMaterial
+from shared.models import Deployment, Event, JobDeployment
+from shared.usecases.driver import Driver, Owner, Staged
+from shared.usecases.driver_registry import build_driver
+from shared.usecases.region_work import work_in_region
+from shared.usecases.validation import validate_job
+from shared.wakeups import Task
+from tests.support.fleet import Fleet, server_upload
+
+REGION = "cn-hangzhou"
+
+
+def submit(fleet: Fleet, count: int) -> list[tuple[str, str]]:
+    """Validated, and due: job and certificate ids."""
+    made = [fleet.submit(server_upload(f"h{number}.example.com", regions=[REGION])) for number in range(count)]
+    for job_id, _ in made:
+        validate_job(fleet.context, job_id, now=fleet.now)
+    return made
+
+
+def states(fleet: Fleet, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [
+        (fleet.job(job_id).state, fleet.deployments(certificate_id)[REGION].state) for job_id, certificate_id in made
+    ]
+
+
+def generation(fleet: Fleet) -> int:
+    path = Path(fleet.context.settings.regions[REGION].settings["path"])
+    return int(json.loads((path / "current" / "MANIFEST.json").read_text())["generation"])
+
+
+class Watched:
+    """A directory region; what it is asked to stage together, and what happens meanwhile."""
+
+    def __init__(self, inner: Driver, calls: list[int], *, refused: Exception | None = None) -> None:
+        assert isinstance(inner, DirectoryDriver)
+        self.inner = inner
+        self.calls = calls
+        self.refused = refused
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def fenced(self, _fence: int) -> Watched:
+        return self
+
+    def stage_all(self, wanted: Sequence[tuple[Material, Owner]]) -> list[Staged]:
+        self.calls.append(len(wanted))
+        if self.refused is not None:
+            raise self.refused
+        return self.inner.stage_all(wanted)
+
+
+def watch(fleet: Fleet, *, refused: Exception | None = None) -> list[int]:
+    calls: list[int] = []
+
+    def driver_for(region: Region) -> Driver:
+        return Watched(build_driver(region), calls, refused=refused)  # type: ignore[return-value] # delegates the rest
+
+    fleet.driver_for = driver_for
+    return calls
+
+
+def test_what_is_due_goes_out_in_one_change_and_each_job_gets_its_own_answer(fleet: Fleet) -> None:
+    made = submit(fleet, 12)
+    calls = watch(fleet)
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert states(fleet, made) == [("succeeded", "deployed")] * 12
+    assert sum(calls) == 11
+    assert generation(fleet) == 1 + len(calls)
+    with fleet.transaction() as session:
+        answers = session.execute(select(JobDeployment.state, JobDeployment.attempt, JobDeployment.error)).all()
+        assert {tuple(row) for row in answers} == {("deployed", 1, None)}
+        types = session.execute(select(Event.type, Event.job_id).order_by(Event.sequence)).all()
+    for job_id, _ in made:
+        told = [kind for kind, job in types if job == job_id]
+        assert told[-3:] == ["deployment.started", "deployment.succeeded", "job.succeeded"]
+
+
+def test_one_that_stands_in_the_way_fails_alone(fleet: Fleet) -> None:
+    made = submit(fleet, 5)
+    watch(fleet, refused=InvalidMaterial("No."))
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert states(fleet, made) == [("succeeded", "deployed")] * 5
+
+
+def test_an_object_that_cannot_be_staged_leaves_the_others_deployed(fleet: Fleet) -> None:
+    made = submit(fleet, 6)
+    spoiled = made[3][1]
+    with fleet.transaction() as session:
+        row = fleet.certificate(spoiled)
+        session.merge(row).chain_pem = "not a certificate"
+    work_in_region(fleet.context, fleet.tools, REGION)
+    found = states(fleet, made)
+    assert found.pop(3) == ("failed", "failed")
+    assert found == [("succeeded", "deployed")] * 5
+
+
+def test_an_answer_with_an_old_fence_changes_nothing_and_the_others_count(fleet: Fleet) -> None:
+    made = submit(fleet, 4)
+    stolen = fleet.deployments(made[2][1])[REGION].id
+
+    class Stolen(Watched):
+        def stage_all(self, wanted: Sequence[tuple[Material, Owner]]) -> list[Staged]:
+            staged = super().stage_all(wanted)
+            with fleet.transaction() as session:
+                session.execute(update(Deployment).where(Deployment.id == stolen).values(fence=Deployment.fence + 1))
+            return staged
+
+    fleet.driver_for = lambda region: Stolen(build_driver(region), [])  # type: ignore[assignment,return-value] # delegates
+    work_in_region(fleet.context, fleet.tools, REGION)
+    found = states(fleet, made)
+    assert found.pop(2) == ("deploying", "deploying")
+    assert found == [("succeeded", "deployed")] * 3
+
+
+def test_a_retry_is_claimed_alone(fleet: Fleet) -> None:
+    """Whatever kills its worker takes others with it once at most."""
+    made = submit(fleet, 4)
+    with fleet.transaction() as session:
+        session.execute(update(Deployment).values(attempt=1))
+    calls = watch(fleet)
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert calls == []
+    assert states(fleet, made) == [("succeeded", "deployed")] * 4
+
+
+def test_a_busy_region_is_told_to_each_and_each_is_tried_again(fleet: Fleet) -> None:
+    made = submit(fleet, 3)
+
+    class Closed(Watched):
+        def stage(self, _material: Material, *, owner: Owner) -> Staged:
+            raise Busy(f"Closed for {owner.certificate_id}.")
+
+    fleet.driver_for = lambda region: Closed(build_driver(region), [], refused=Busy("Closed."))  # type: ignore[assignment,return-value] # delegates
+    work_in_region(fleet.context, fleet.tools, REGION)
+    for _, certificate_id in made:
+        row = fleet.deployments(certificate_id)[REGION]
+        assert (row.state, row.attempt) == ("pending", 1)
+        assert row.error is not None
+        assert certificate_id in row.error["message"]
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_one_message_wakes_a_region_however_much_is_due_there(fleet: Fleet, count: int) -> None:
+    submit(fleet, count)
+    woken = dict.fromkeys(wake_up.id for wake_up in fleet.room.waiting if wake_up.task is Task.REGION)
+    assert list(woken) == [REGION]
