@@ -1,6 +1,7 @@
 """Rows: one class per concept."""
 
 from shared.models.accounts import Account, ApiToken, AuditEntry, IdempotentAnswer
+from shared.models.attempts import Attempt
 from shared.models.base import Base, Leased
 from shared.models.certificates import Certificate
 from shared.models.events import Event, EventCounter
@@ -13,6 +14,7 @@ from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpo
 __all__ = [
     "Account",
     "ApiToken",
+    "Attempt",
     "AuditEntry",
     "Balancer",
     "Base",

@@ -75,3 +75,24 @@ class JobAcceptedOut(Answer):
     """The job that an action started."""
 
     job = fields.Nested(JobOut)
+
+
+class RegionAttemptOut(Answer):
+    """One try at a region."""
+
+    id = text("Attempt id.")
+    region = text("Region id.")
+    listener_id = optional_text("Of a listener: which; null: of the job's certificate.")
+    action = text("deploy, remove, bind, unbind, or repair: a listener bound again after a change by hand.")
+    number = fields.Integer(metadata={"description": "1 for the first; a new job begins again."})
+    outcome = text("started, succeeded, failed, or lost: its worker died at it.")
+    error = fields.Nested(ErrorOut, allow_none=True)
+    started_at = instant("When a worker claimed it.")
+    ended_at = instant("When it was answered; null while it is at work.")
+
+
+class RegionAttemptPage(Answer):
+    """One page of attempts, oldest first."""
+
+    items = fields.List(fields.Nested(RegionAttemptOut))
+    next_cursor = optional_text("Where the next page begins; null on the last.")

@@ -1,13 +1,30 @@
-"""How a failed attempt at a region is told to users."""
+"""Attempts at a region: begun with the claim, ended with the answer, and told to users."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy import null, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from shared.domain.attempts import AttemptAction, AttemptOutcome
+from shared.domain.identifiers import new_id
+from shared.domain.listeners import ListenerState
 from shared.domain.retries import is_retryable
+from shared.domain.rollout import Intent
 from shared.errors import CertfleetError
+from shared.models import Attempt, Deployment, Job, JobListener, Listener
+from shared.usecases.paging import Order, Page, PageRequest, read_page
 
 UNEXPECTED: Final = "The region's driver failed unexpectedly; the operator finds the place in the worker's log."
+
+_LOST: Final = {
+    "code": "worker_lost",
+    "message": "The worker died, or was cut off: how far it came is looked up at the load balancer.",
+    "retryable": True,
+}
 
 
 def error_document(error: Exception, *, retryable: bool) -> dict[str, Any]:
@@ -20,3 +37,87 @@ def error_document(error: Exception, *, retryable: bool) -> dict[str, Any]:
     if is_retryable(error) and not retryable:
         document["message"] = f"{error.message} All attempts are used up."
     return document
+
+
+def of_deployment(deployment: Deployment, *, now: datetime) -> Attempt:
+    """The attempt that its claim has just begun; whoever claimed it stores it."""
+    action = AttemptAction.REMOVE if deployment.intent == Intent.REMOVE else AttemptAction.DEPLOY
+    return _begun(deployment, action, now=now, deployment_id=deployment.id)
+
+
+def of_listener(session: Session, listener: Listener, *, now: datetime) -> Attempt:
+    """The same of a listener; what nobody asked for, its job being answered, is a repair."""
+    answer = session.get_one(JobListener, (listener.job_id, listener.id))
+    action = AttemptAction.BIND if listener.state != ListenerState.UNBINDING else AttemptAction.UNBIND
+    if answer.state is not None:
+        action = AttemptAction.REPAIR
+    return _begun(listener, action, now=now, listener_id=listener.id)
+
+
+def _begun(row: Deployment | Listener, action: AttemptAction, *, now: datetime, **subject: str) -> Attempt:
+    return Attempt(
+        id=new_id("att"),
+        account_id=row.account_id,
+        job_id=row.job_id,
+        region=row.region,
+        action=action,
+        number=row.attempt,
+        fence=row.fence,
+        outcome=AttemptOutcome.STARTED,
+        started_at=now,
+        **subject,
+    )
+
+
+def succeeded(
+    session: Session, model: type[Deployment | Listener], fences: Mapping[str, int], *, now: datetime
+) -> None:
+    """The attempts of these rows went well: id and fence of each."""
+    _end(session, model, fences, AttemptOutcome.SUCCEEDED, now=now)
+
+
+def failed(session: Session, row: Deployment | Listener, *, now: datetime) -> None:
+    """The row's attempt failed, with the error that the row shows."""
+    _end(session, type(row), {row.id: row.fence}, AttemptOutcome.FAILED, error=row.error, now=now)
+
+
+def lost(session: Session, row: Deployment | Listener, *, now: datetime) -> None:
+    """Whoever claims a row again learns that the attempts before it, if one never ended, are lost."""
+    subject = _subject(type(row))
+    statement = update(Attempt).where(subject == row.id, Attempt.ended_at.is_(None), Attempt.fence < row.fence)
+    session.execute(statement.values(outcome=AttemptOutcome.LOST, error=_LOST, ended_at=now))
+
+
+def _end(
+    session: Session,
+    model: type[Deployment | Listener],
+    fences: Mapping[str, int],
+    outcome: AttemptOutcome,
+    *,
+    now: datetime,
+    error: dict[str, Any] | None = None,
+) -> None:
+    mine = tuple_(_subject(model), Attempt.fence).in_(list(fences.items()))
+    statement = update(Attempt).where(mine, Attempt.ended_at.is_(None))
+    values = {"outcome": outcome, "ended_at": now, "error": null() if error is None else error}
+    session.execute(statement.values(values).execution_options(synchronize_session=False))
+
+
+def _subject(model: type[Deployment | Listener]) -> Any:
+    return Attempt.deployment_id if model is Deployment else Attempt.listener_id
+
+
+def list_attempts(session: Session, job: Job, page: PageRequest) -> Page[dict[str, Any]]:
+    """A job's attempts in all regions, oldest first.
+
+    Raises:
+        Rejected: the cursor does not belong to this list.
+    """
+    statement = select(Attempt).where(Attempt.job_id == job.id)
+    found = read_page(session, statement, Order(id=Attempt.id, descending=False), page)
+    return Page(items=[_document(row) for row in found.items], next_cursor=found.next_cursor)
+
+
+def _document(row: Attempt) -> dict[str, Any]:
+    shown = ("id", "region", "listener_id", "action", "number", "outcome", "error", "started_at", "ended_at")
+    return {name: getattr(row, name) for name in shown}

@@ -21,7 +21,7 @@ from shared.events import log as events
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, JobListener, Listener, ListenerHost, leases
 from shared.telemetry import describe_exception
-from shared.usecases import proofs, serving, settlement
+from shared.usecases import attempts, proofs, serving, settlement
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver
@@ -80,6 +80,8 @@ def _claim(context: Context, session: Session, listener_id: str, *, now: datetim
     listener = session.get_one(Listener, listener_id)
     is_unbinding = listener.state == ListenerState.UNBINDING
     is_exhausted = listener.attempt >= _max_attempts(context, listener)
+    if listener.attempt:
+        attempts.lost(session, listener, now=now)
     if not is_exhausted:
         _begin(session, listener, now=now)
     wanted = serving.wanted_shape(listener)
@@ -98,6 +100,7 @@ def _begin(session: Session, listener: Listener, *, now: datetime) -> None:
     listener.updated_at = now
     if listener.state != ListenerState.UNBINDING:
         listener.state = ListenerState.BINDING
+    session.add(attempts.of_listener(session, listener, now=now))
     job = session.get_one(Job, listener.job_id, with_for_update=True)
     if job.state == JobState.QUEUED:
         job.state = JobState.DEPLOYING
@@ -175,6 +178,7 @@ def _record_success(context: Context, plan: _Plan, verdict: Verdict | None, *, n
         listener = _owned(session, plan)
         if listener is None:
             return
+        attempts.succeeded(session, Listener, {listener.id: plan.fence}, now=now)
         facts = (
             _unbound(session, listener, now=now)
             if verdict is None
@@ -261,6 +265,8 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
         listener.updated_at = now
         if decision.retry:
             _try_again(session, listener, now + decision.after, is_unbinding=plan.is_unbinding)
+        attempts.failed(session, listener, now=now)
+        if decision.retry:
             return
         _fail(session, listener, is_unbinding=plan.is_unbinding)
         _settle(session, listener, [], is_failed=True, now=now)

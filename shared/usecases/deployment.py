@@ -27,7 +27,7 @@ from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Certificate, Deployment, Job, JobDeployment, leases
 from shared.telemetry import describe_exception
-from shared.usecases import jobs, settlement, switching
+from shared.usecases import attempts, jobs, settlement, switching
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver, ObjectName, Ref, Staged, StagesMany
@@ -135,6 +135,8 @@ def _plan(
 ) -> _Plan:
     max_attempts = _max_attempts(context, deployment)
     is_exhausted = deployment.attempt >= max_attempts
+    if deployment.attempt:
+        attempts.lost(session, deployment, now=now)
     if not is_exhausted:
         _begin(deployment, now=now)
     intent = Intent(deployment.intent)
@@ -160,11 +162,12 @@ def _begin(deployment: Deployment, *, now: datetime) -> None:
 
 
 def _announce(session: Session, deployments: Iterable[Deployment], *, now: datetime) -> None:
-    facts = defaultdict(list)
+    facts, begun = defaultdict(list), defaultdict(list)
     for deployment in deployments:
         facts[deployment.account_id].append(jobs.region_fact(EventType.DEPLOYMENT_STARTED, deployment))
+        begun[deployment.account_id].append(attempts.of_deployment(deployment, now=now))
     for account_id in sorted(facts):
-        events.append(session, account_id, facts[account_id], now=now)
+        events.append(session, account_id, facts[account_id], now=now, beside=begun[account_id])
 
 
 def _max_attempts(context: Context, deployment: Deployment) -> int:
@@ -259,6 +262,7 @@ def _record_staged(context: Context, site: Site, done: Sequence[tuple[_Plan, _Re
         owned = leases.owned_deployments(session, {plan.deployment_id: plan.fence for plan, _ in done})
         for deployment in owned:
             _note_staged(deployment, results[deployment.id], now=now)
+        attempts.succeeded(session, Deployment, {row.id: row.fence for row in owned}, now=now)
         facts = settlement.succeed_all(session, owned, now=now)
         settlement.settle_regions(session, facts, now=now)
     if len(owned) < len(done):
@@ -283,6 +287,7 @@ def _record_success(context: Context, plan: _Plan, result: _Result, *, now: date
             return
         if plan.intent is Intent.DEPLOY:
             _note_staged(deployment, result, now=now)
+        attempts.succeeded(session, Deployment, {deployment.id: deployment.fence}, now=now)
         facts = [settlement.succeed(session, deployment, now=now)]
         if plan.switch:
             facts += switching.finish(session, plan.switch, deployment, now=now)
@@ -317,12 +322,14 @@ def _retry_or_fail(
     document = error_document(error, retryable=decision.retry)
     if not decision.retry:
         fact = settlement.fail(session, deployment, document, keeps_slot=_may_be_there(deployment, error), now=now)
+        attempts.failed(session, deployment, now=now)
         settlement.settle_region(session, plan.job_id, fact, now=now)
         return
     next_attempt_at = now + decision.after
     deployment.error = {**document, "next_attempt_at": next_attempt_at.isoformat().replace("+00:00", "Z")}
     deployment.state = DeploymentState.REMOVING if plan.intent is Intent.REMOVE else DeploymentState.PENDING
     leases.due(deployment, next_attempt_at)
+    attempts.failed(session, deployment, now=now)
     answer = session.get_one(JobDeployment, (plan.job_id, deployment.id))
     answer.attempt = deployment.attempt
     events.append(

@@ -9,8 +9,9 @@ from apiflask.types import ResponseReturnValueType
 from services.api.calls import authorized, current_call
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
-from shared.schemas.jobs import JobOut, JobPage, JobQuery
-from shared.usecases import browsing
+from shared.schemas.base import PageQuery
+from shared.schemas.jobs import JobOut, JobPage, JobQuery, RegionAttemptPage
+from shared.usecases import attempts, browsing
 from shared.usecases.browsing import JobFilters
 
 blueprint = Resource("jobs", __name__, tag="Jobs")
@@ -35,3 +36,15 @@ def show(job_id: str) -> ResponseReturnValueType:
     """Look at a job, region by region."""
     call = current_call()
     return browsing.get_job(call.session, call.caller, job_id)
+
+
+@blueprint.get("/v1/jobs/<job_id>/attempts")
+@authorized(Scope.READ)
+@blueprint.takes(PageQuery, location="query")
+@blueprint.answers(RegionAttemptPage)
+def list_attempts(job_id: str, query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List everything that was tried for a job, in every region, oldest first."""
+    call = current_call()
+    page = call.page(query_data)
+    found = attempts.list_attempts(call.session, browsing.find_job(call.session, call.caller, job_id), page)
+    return {"items": found.items, "next_cursor": found.next_cursor}
