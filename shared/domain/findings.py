@@ -70,6 +70,7 @@ class Code(StrEnum):
     HOST_NOT_COVERED = "host_not_covered"
     QUOTA_EXCEEDED = "quota_exceeded"
     UNKNOWN_REGION = "unknown_region"
+    CANCELLED = "cancelled"
     CHAIN_OUT_OF_ORDER = "chain_out_of_order"
     DUPLICATE_CERTIFICATE = "duplicate_certificate"
     ROOT_INCLUDED = "root_included"
@@ -274,6 +275,12 @@ _ENTRIES: Final = (
         Code.UNKNOWN_REGION,
         "No region of this id is declared.",
         "Choose from GET /v1/regions.",
+        origin=Origin.REQUEST,
+    ),
+    _error(
+        Code.CANCELLED,
+        "The job was cancelled before the upload was looked at; the upload was destroyed.",
+        "Submit the certificate again.",
         origin=Origin.REQUEST,
     ),
     _fixed(

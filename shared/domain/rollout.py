@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from shared.domain.listeners import FINAL_LISTENERS, ListenerState
+from shared.domain.listeners import FINAL_LISTENERS
 
 
 class JobKind(StrEnum):
@@ -64,19 +64,25 @@ class ServedState(StrEnum):
 
 FINAL_JOBS: Final = frozenset({JobState.SUCCEEDED, JobState.PARTIALLY_SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 FINAL_DEPLOYMENTS: Final = frozenset({DeploymentState.DEPLOYED, DeploymentState.FAILED, DeploymentState.REMOVED})
-_FINAL_ANSWERS: Final = FINAL_DEPLOYMENTS | FINAL_LISTENERS
+CANCELLED: Final = "cancelled"
+"""A job's answer of a region or listener that was left as it was; no state of the deployment or listener itself."""
+
+_FINAL_ANSWERS: Final = FINAL_DEPLOYMENTS | FINAL_LISTENERS | {CANCELLED}
 ACTIVE_DEPLOYMENTS: Final = frozenset(DeploymentState) - FINAL_DEPLOYMENTS
 
 
-def settle(answers: Iterable[DeploymentState | ListenerState | None]) -> JobState | None:
+def settle(answers: Iterable[str | None]) -> JobState | None:
     """The job's final state once every region and listener has answered, else ``None``. None at all is a success.
 
     Args:
-        answers: each one's final state for this job; ``None`` (or an active state) while it is being worked on.
+        answers: each one's final state for this job, or ``CANCELLED``; ``None`` (or an active state) while it is being
+            worked on.
     """
     states = [None if answer is None else str(answer) for answer in answers]
     if not all(state in _FINAL_ANSWERS for state in states):
         return None
+    if CANCELLED in states:
+        return JobState.CANCELLED
     failed = states.count("failed")
     if not failed:
         return JobState.SUCCEEDED

@@ -127,6 +127,15 @@ def unknown_region(region: str, known: Iterable[str]) -> Finding:
     )
 
 
+def cancelled() -> Finding:
+    """The job was cancelled before anybody looked at the upload."""
+    return finding(
+        Code.CANCELLED,
+        "certificate",
+        message="The job was cancelled before the upload was validated; the upload was destroyed.",
+    )
+
+
 def visible(text: str, *, limit: int = 100) -> str:
     """The text with control, invisible and unassigned characters escaped, cut after ``limit`` characters.
 

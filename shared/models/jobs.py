@@ -38,6 +38,10 @@ class Job(Leased, Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    """Since then nothing is begun for the job any more; what has begun is finished."""
+    certificate_state_before: Mapped[str | None]
+    """Of a deletion: what the certificate is again when the job is cancelled."""
 
     __table_args__ = (
         CheckConstraint(always_due(FINAL_JOBS), name="always_due"),
@@ -82,7 +86,11 @@ class Deployment(Leased, Base):
 
 
 class JobDeployment(Base):
-    """A job's answer from one region. ``state`` is null while the region is still at work for this job."""
+    """A job's answer from one region. ``state`` is null while the region is still at work for this job.
+
+    ``before``: what the deployment was when the job took it over, ``{state, intent, holds_slot, error}``; null: it was
+    made for this job. The region is that again when the job is cancelled.
+    """
 
     __tablename__ = "job_deployments"
 
@@ -92,5 +100,6 @@ class JobDeployment(Base):
     attempt: Mapped[int] = mapped_column(default=0)
     error: Mapped[dict[str, Any] | None]
     finished_at: Mapped[datetime | None]
+    before: Mapped[dict[str, Any] | None]
 
     __table_args__ = (Index("ix_job_deployments_deployment_id", "deployment_id"),)

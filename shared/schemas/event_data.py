@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from marshmallow.validate import OneOf
 
 from shared.domain.certificates import CertificateType
-from shared.domain.rollout import DeploymentState, JobKind, JobState
+from shared.domain.rollout import CANCELLED, DeploymentState, JobKind, JobState
 from shared.schemas.base import Instant, optional_text, text
 
 
@@ -55,8 +55,8 @@ class JobData(Schema):
     state = text("The job's state.", required=True, validate=OneOf([state.value for state in JobState]))
     regions = fields.Dict(
         keys=fields.String(),
-        values=fields.String(validate=OneOf([state.value for state in DeploymentState]), allow_none=True),
-        metadata={"description": "Each region's answer to this job; with the job's end."},
+        values=fields.String(validate=OneOf([*DeploymentState, CANCELLED]), allow_none=True),
+        metadata={"description": "Each region's answer to this job (`cancelled`: left as it was); with the job's end."},
     )
     listener_id = text("The listener that it was about, if it was about one; with the job's end.")
     error = fields.Nested(JobErrorData, metadata={"description": "Unless it succeeded."})

@@ -14,7 +14,7 @@ class JobDeploymentOut(Answer):
     """What a job achieved in one region, or how far it is."""
 
     region = text("Region id.")
-    state = text("pending, deploying, deployed, failed, removing or removed.")
+    state = text("pending, deploying, deployed, failed, removing, removed; or cancelled: left as it was.")
     attempt = fields.Integer(metadata={"description": "Attempts so far."})
     error = fields.Nested(ErrorOut, allow_none=True)
 
@@ -25,7 +25,7 @@ class JobListenerOut(Answer):
     listener_id = text("Listener id.")
     region = text("Region id.")
     name = text("What the listener is called.")
-    state = text("pending, binding, bound, failed, unbinding or deleted.")
+    state = text("pending, binding, bound, failed, unbinding, deleted; or cancelled: left as it was.")
     attempt = fields.Integer(metadata={"description": "Attempts so far."})
     error = fields.Nested(ErrorOut, allow_none=True)
 
@@ -44,6 +44,7 @@ class JobOut(Answer):
     created_at = instant("When it was accepted.")
     started_at = instant("When a worker first took it.")
     finished_at = instant("When the last region had answered.")
+    cancel_requested_at = instant("When it was cancelled; null if it was not.")
 
 
 class JobQuery(PageQuery):

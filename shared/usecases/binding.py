@@ -8,23 +8,24 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.config.regions import DEFAULT_MAX_ATTEMPTS
 from shared.domain.listeners import ListenerShape, ListenerState
 from shared.domain.retries import after_failure
-from shared.domain.rollout import DeploymentState, JobState, ServedState
+from shared.domain.rollout import FINAL_JOBS, DeploymentState, JobState, ServedState
 from shared.domain.served import Verdict
-from shared.errors import OutcomeUnknown, Unsupported
+from shared.errors import CertfleetError, OutcomeUnknown, Unsupported
 from shared.events import log as events
 from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Certificate, Deployment, Job, JobListener, Listener, ListenerHost, leases
+from shared.models import Certificate, Deployment, Job, JobListener, Listener, leases
 from shared.telemetry import describe_exception
 from shared.usecases import attempts, proofs, serving, settlement
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver
+from shared.usecases.listener_names import free_hosts
 from shared.usecases.region_tools import Site, Superseded
 from shared.usecases.serving import Change, Shelf
 from shared.usecases.switching import listener_fact
@@ -42,6 +43,9 @@ class _Plan:
     is_unbinding: bool
     is_exhausted: bool
     """No attempt is left, and the last one never answered: it took its worker with it."""
+    is_cancelled: bool
+    """Nothing more is to be tried; what ``attempt`` attempts may have left is undone."""
+    attempt: int
 
 
 def repair_listener(session: Session, listener: Listener, *, now: datetime) -> None:
@@ -63,6 +67,9 @@ def work_on_listener(context: Context, site: Site, listener_id: str) -> None:
         plan = _claim(context, session, listener_id, now=clock())
     if plan is None:
         return
+    if plan.is_cancelled:
+        _undo(context, site, plan)
+        return
     try:
         verdict = _act(context, site, plan)
     except Superseded:
@@ -80,10 +87,12 @@ def _claim(context: Context, session: Session, listener_id: str, *, now: datetim
     listener = session.get_one(Listener, listener_id)
     is_unbinding = listener.state == ListenerState.UNBINDING
     is_exhausted = listener.attempt >= _max_attempts(context, listener)
+    job = session.get_one(Job, listener.job_id, with_for_update=True)
+    is_cancelled = _is_cancelled(job)
     if listener.attempt:
         attempts.lost(session, listener, now=now)
-    if not is_exhausted:
-        _begin(session, listener, now=now)
+    if not is_exhausted and not is_cancelled:
+        _begin(session, listener, job, now=now)
     wanted = serving.wanted_shape(listener)
     if not is_unbinding:
         wanted = _current(session, wanted, listener.region)
@@ -92,16 +101,22 @@ def _claim(context: Context, session: Session, listener_id: str, *, now: datetim
         change=serving.plan_change(session, listener, wanted),
         is_unbinding=is_unbinding,
         is_exhausted=is_exhausted,
+        is_cancelled=is_cancelled,
+        attempt=listener.attempt,
     )
 
 
-def _begin(session: Session, listener: Listener, *, now: datetime) -> None:
+def _is_cancelled(job: Job) -> bool:
+    """A job that is over has said its word: what is done to its listener now is a repair."""
+    return job.cancel_requested_at is not None and job.state not in FINAL_JOBS
+
+
+def _begin(session: Session, listener: Listener, job: Job, *, now: datetime) -> None:
     listener.attempt += 1
     listener.updated_at = now
     if listener.state != ListenerState.UNBINDING:
         listener.state = ListenerState.BINDING
     session.add(attempts.of_listener(session, listener, now=now))
-    job = session.get_one(Job, listener.job_id, with_for_update=True)
     if job.state == JobState.QUEUED:
         job.state = JobState.DEPLOYING
         job.started_at = job.started_at or now
@@ -135,6 +150,28 @@ def _is_deployed(session: Session, certificate_id: str, region: str) -> bool:
         Deployment.state == DeploymentState.DEPLOYED,
     )
     return session.execute(statement).first() is not None
+
+
+def _undo(context: Context, site: Site, plan: _Plan) -> None:
+    """The job is cancelled: serve what was served before it, and say so."""
+    if plan.attempt:
+        _serve_as_before(context, site, plan)
+    with context.transaction() as session:
+        listener = _owned(session, plan)
+        if listener is None:
+            return
+        now = site.tools.clock()
+        settlement.cancel_listener(session, listener, now=now)
+        settlement.settle_region(session, listener.job_id, now=now)
+
+
+def _serve_as_before(context: Context, site: Site, plan: _Plan) -> None:
+    try:
+        driver = site.driver()
+    except CertfleetError as error:
+        log.warning("not_put_back", listener_id=plan.change.listener_id, exception=describe_exception(error))
+        return
+    serving.put_back(driver, Shelf(context, site, driver), plan.change)
 
 
 def _act(context: Context, site: Site, plan: _Plan) -> Verdict | None:
@@ -214,7 +251,7 @@ def _bound(
     leases.finished(listener)
     listener.error = None
     listener.revision += 1
-    _free_hosts(session, listener, keep=wanted.hosts)
+    free_hosts(session, listener, keep=wanted.hosts)
     session.flush()
     facts = proofs.record(session, listener, verdict, now=now, every=context.settings.patrol_every)
     left = {*serving.certificates_of(before)} - {*serving.certificates_of(wanted)} if before else set()
@@ -230,17 +267,12 @@ def _unbound(session: Session, listener: Listener, *, now: datetime) -> list[Fac
     listener.change = None
     listener.error = None
     listener.served, listener.next_probe_at = ServedState.NOT_CHECKED, None
-    _free_hosts(session, listener, keep=())
+    free_hosts(session, listener, keep=())
     session.flush()
     facts: list[Fact] = []
     for certificate_id in serving.certificates_of(serving.shape_of(listener)):
         facts += proofs.refresh(session, certificate_id, listener.region, now=now)
     return [*facts, listener_fact(listener, "deleted")]
-
-
-def _free_hosts(session: Session, listener: Listener, *, keep: tuple[str, ...]) -> None:
-    statement = delete(ListenerHost).where(ListenerHost.listener_id == listener.id, ListenerHost.host.not_in(keep))
-    session.execute(statement)
 
 
 def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception) -> None:
@@ -264,7 +296,9 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
         listener.error = error_document(error, retryable=decision.retry)
         listener.updated_at = now
         if decision.retry:
-            _try_again(session, listener, now + decision.after, is_unbinding=plan.is_unbinding)
+            is_cancelled = _is_cancelled(session.get_one(Job, listener.job_id, with_for_update=True))
+            at = now if is_cancelled else now + decision.after
+            _try_again(session, listener, at, is_unbinding=plan.is_unbinding)
         attempts.failed(session, listener, now=now)
         if decision.retry:
             return
@@ -288,7 +322,7 @@ def _fail(session: Session, listener: Listener, *, is_unbinding: bool) -> None:
     listener.state = ListenerState.BOUND if listener.revision else ListenerState.FAILED
     leases.finished(listener)
     if not is_unbinding:
-        _free_hosts(session, listener, keep=tuple(listener.hosts))
+        free_hosts(session, listener, keep=listener.hosts)
 
 
 def _settle(session: Session, listener: Listener, facts: list[Fact], *, is_failed: bool, now: datetime) -> None:

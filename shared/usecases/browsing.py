@@ -35,6 +35,7 @@ _DEPLOYMENT_FIELDS: Final = (
 )
 _JOB_FIELDS: Final = (
     *("id", "kind", "state", "certificate_id", "error", "findings", "created_at", "started_at", "finished_at"),
+    "cancel_requested_at",
 )
 
 
@@ -129,13 +130,15 @@ def get_job(session: Session, caller: Caller, job_id: str) -> Document:
     return job_document(session, find_job(session, caller, job_id))
 
 
-def find_job(session: Session, caller: Caller, job_id: str) -> Job:
-    """The caller's job.
+def find_job(session: Session, caller: Caller, job_id: str, *, lock: bool = False) -> Job:
+    """The caller's job; with ``lock`` its row is held to the transaction's end.
 
     Raises:
         NotFound: none of that id in this account.
     """
     statement = select(Job).where(Job.id == job_id, Job.account_id == caller.account_id)
+    if lock:
+        statement = statement.with_for_update()
     job = session.execute(statement).scalar_one_or_none()
     if job is None:
         raise NotFound("There is no such job.", hint="GET /v1/jobs lists yours.")

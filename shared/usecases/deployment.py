@@ -34,6 +34,8 @@ from shared.usecases.driver import Driver, ObjectName, Ref, Staged, StagesMany
 from shared.usecases.material import material_of, materials_of, owner_of
 from shared.usecases.region_tools import Site, Superseded
 from shared.usecases.switching import Owned, Switch
+from shared.usecases.undoing import Begun, undo_deployment
+from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
 
@@ -55,11 +57,19 @@ class _Plan:
     """No attempt is left, and the last one never answered: it took its worker with it."""
     switch: Switch | None
     """What the certificate replaces in this region, and which listeners move to it."""
+    is_cancelled: bool
+    """Nothing more is to be tried; what ``attempt`` attempts may have left is undone."""
+    attempt: int
+
+    @property
+    def is_attempt(self) -> bool:
+        """One more is being made."""
+        return not self.is_exhausted and not self.is_cancelled
 
     @property
     def is_plain(self) -> bool:
         """Only to be staged: nothing is replaced, removed or given up."""
-        return self.intent is Intent.DEPLOY and self.switch is None and not self.is_exhausted
+        return self.is_attempt and self.intent is Intent.DEPLOY and self.switch is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +96,9 @@ def work_on_deployments(context: Context, site: Site, *, limit: int) -> int:
 
 
 def _work_on(context: Context, site: Site, plan: _Plan) -> None:
+    if plan.is_cancelled:
+        undo_deployment(context, site, _begun(plan))
+        return
     try:
         result = _act(context, site, plan)
     except Superseded:
@@ -111,9 +124,10 @@ def _claim(context: Context, session: Session, site: Site, *, limit: int) -> lis
         else:
             leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
     plans = [
-        _plan(context, session, deployment, certificates[deployment.certificate_id], now=now) for deployment in ready
+        _plan(context, session, row, job=jobs_of[row.job_id], certificate=certificates[row.certificate_id], now=now)
+        for row in ready
     ]
-    _announce(session, [row for row, plan in zip(ready, plans, strict=True) if not plan.is_exhausted], now=now)
+    _announce(session, [row for row, plan in zip(ready, plans, strict=True) if plan.is_attempt], now=now)
     return plans
 
 
@@ -131,13 +145,14 @@ def _jobs_and_certificates(
 
 
 def _plan(
-    context: Context, session: Session, deployment: Deployment, certificate: Certificate, *, now: datetime
+    context: Context, session: Session, deployment: Deployment, *, job: Job, certificate: Certificate, now: datetime
 ) -> _Plan:
     max_attempts = _max_attempts(context, deployment)
     is_exhausted = deployment.attempt >= max_attempts
+    is_cancelled = job.cancel_requested_at is not None and not _has_moved(deployment)
     if deployment.attempt:
         attempts.lost(session, deployment, now=now)
-    if not is_exhausted:
+    if not is_exhausted and not is_cancelled:
         _begin(deployment, now=now)
     intent = Intent(deployment.intent)
     replaces = intent is Intent.DEPLOY and certificate.replaces_id is not None
@@ -151,6 +166,25 @@ def _plan(
         is_last=deployment.attempt >= max_attempts,
         is_exhausted=is_exhausted,
         switch=switching.plan_switch(session, deployment) if replaces else None,
+        is_cancelled=is_cancelled,
+        attempt=deployment.attempt,
+    )
+
+
+def _has_moved(deployment: Deployment) -> bool:
+    """Whether clients have the new certificate already, and only retiring the old one is left: that is finished."""
+    return deployment.attempt > 0 and deployment.intent == Intent.DEPLOY and deployment.remote_id is not None
+
+
+def _begun(plan: _Plan) -> Begun:
+    return Begun(
+        deployment_id=plan.deployment_id,
+        fence=plan.fence,
+        job_id=plan.job_id,
+        certificate=plan.certificate,
+        intent=plan.intent,
+        attempt=plan.attempt,
+        switch=plan.switch,
     )
 
 
@@ -303,6 +337,7 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
     )
     now = site.tools.clock()
     with context.transaction() as session:
+        session.get_one(Certificate, plan.certificate.id, with_for_update={"key_share": True})
         deployment = leases.owned(session, Deployment, plan.deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
@@ -319,22 +354,33 @@ def _retry_or_fail(
         max_attempts=_max_attempts(context, deployment),
         chance=random.random(),  # noqa: S311 - jitter, not a secret
     )
-    document = error_document(error, retryable=decision.retry)
-    if not decision.retry:
+    is_cancelled = decision.retry and _is_cancelled(session, plan)
+    is_over = not decision.retry or (is_cancelled and _has_moved(deployment))
+    document = error_document(error, retryable=not is_over)
+    if is_over:
         fact = settlement.fail(session, deployment, document, keeps_slot=_may_be_there(deployment, error), now=now)
         attempts.failed(session, deployment, now=now)
         settlement.settle_region(session, plan.job_id, fact, now=now)
         return
-    next_attempt_at = now + decision.after
+    next_attempt_at = now if is_cancelled else now + decision.after
     deployment.error = {**document, "next_attempt_at": next_attempt_at.isoformat().replace("+00:00", "Z")}
     deployment.state = DeploymentState.REMOVING if plan.intent is Intent.REMOVE else DeploymentState.PENDING
     leases.due(deployment, next_attempt_at)
     attempts.failed(session, deployment, now=now)
     answer = session.get_one(JobDeployment, (plan.job_id, deployment.id))
     answer.attempt = deployment.attempt
+    if is_cancelled:
+        events.wake(session, WakeUp(Task.REGION, deployment.region))
+        return
     events.append(
         session, deployment.account_id, [jobs.region_fact(EventType.DEPLOYMENT_RETRYING, deployment)], now=now
     )
+
+
+def _is_cancelled(session: Session, plan: _Plan) -> bool:
+    """By the job's row, locked: whoever cancels it after us finds the deployment waiting, and not us at work."""
+    job = session.get_one(Job, plan.job_id, with_for_update=True)
+    return job.cancel_requested_at is not None
 
 
 def _may_be_there(deployment: Deployment, error: Exception) -> bool:

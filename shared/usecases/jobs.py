@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
@@ -83,6 +83,10 @@ def assign(session: Session, job: Job, deployments: Sequence[Deployment], intent
 
 def hand_over(job: Job, deployments: Sequence[Deployment], intent: Intent, *, now: datetime) -> list[JobDeployment]:
     """The same, for whoever stores the answers together with other rows: one for each deployment, still open."""
+    answers = [
+        JobDeployment(job_id=job.id, deployment_id=deployment.id, attempt=0, before=_before(deployment))
+        for deployment in deployments
+    ]
     for deployment in deployments:
         deployment.job_id = job.id
         deployment.intent = intent
@@ -91,7 +95,19 @@ def hand_over(job: Job, deployments: Sequence[Deployment], intent: Intent, *, no
         deployment.error = None
         deployment.updated_at = now
         leases.due(deployment, now + NOT_BEFORE_VALIDATION)
-    return [JobDeployment(job_id=job.id, deployment_id=deployment.id, attempt=0) for deployment in deployments]
+    return answers
+
+
+def _before(deployment: Deployment) -> dict[str, Any] | None:
+    """What the region goes back to when the job is cancelled; ``None``: it was made for this job."""
+    if inspect(deployment).transient:
+        return None
+    return {
+        "state": deployment.state,
+        "intent": deployment.intent,
+        "holds_slot": deployment.holds_slot,
+        "error": deployment.error,
+    }
 
 
 def assign_listener(session: Session, job: Job, listener: Listener, *, state: ListenerState, now: datetime) -> None:
@@ -142,4 +158,15 @@ def region_fact(event_type: EventType, deployment: Deployment) -> Fact:
     }
     if deployment.error is not None and event_type is not EventType.DEPLOYMENT_STARTED:
         data["error"] = deployment.error
+    return Fact(type=event_type, data=data)
+
+
+def certificate_fact(event_type: EventType, certificate: Certificate) -> Fact:
+    """What became of an upload: ``certificate.validated`` or ``certificate.rejected``."""
+    data = {
+        "certificate_id": certificate.id,
+        "name": certificate.name,
+        "state": certificate.state,
+        "findings": certificate.findings,
+    }
     return Fact(type=event_type, data=data)

@@ -34,6 +34,12 @@ def claim_hosts(session: Session, listener: Listener, hosts: Sequence[str]) -> N
         raise _taken(listener, hosts, holders)
 
 
+def free_hosts(session: Session, listener: Listener, *, keep: Sequence[str]) -> None:
+    """Give up the listener's names but these; in a transaction that takes no other name."""
+    statement = delete(ListenerHost).where(ListenerHost.listener_id == listener.id, ListenerHost.host.not_in(keep))
+    session.execute(statement)
+
+
 def _take_turns(session: Session, region: str) -> None:
     """Names of a region are given out by one transaction at a time: overlaps are no matter of a unique key.
 

@@ -18,7 +18,7 @@ from shared.usecases.driver_registry import capabilities_of
 from shared.usecases.key_policies import effective_key_policy
 from shared.usecases.tokens import Caller
 
-NOT_THE_REGIONS_FAULT: Final = ("certificate_rejected", "quota_exceeded", "invalid_material", "in_use")
+NOT_THE_REGIONS_FAULT: Final = ("certificate_rejected", "quota_exceeded", "invalid_material", "in_use", "cancelled")
 """Errors of a deployment that say nothing about the region's health."""
 
 Outcome = tuple[datetime, dict[str, Any] | None]

@@ -103,8 +103,9 @@ def remove_certificate(session: Session, caller: Caller, certificate_id: str, *,
         raise Conflict("The certificate is still being validated.", code="busy", hint="Wait for its job to end.")
     deployments = _deployments(session, certificate)
     _must_be_idle(deployments)
-    certificate.state = CertificateState.DELETING
     job = jobs.open_job(session, certificate, JobKind.REMOVE, now=now)
+    job.certificate_state_before = certificate.state
+    certificate.state = CertificateState.DELETING
     present = [row for row in deployments if row.holds_slot or row.state == DeploymentState.DEPLOYED]
     jobs.assign(session, job, present, Intent.REMOVE, now=now)
     return _begin(session, caller, job, "certificate.deletion_requested", now=now)

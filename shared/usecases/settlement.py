@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateState
 from shared.domain.listeners import ListenerState
-from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, JobKind, JobState, settle
+from shared.domain.rollout import ACTIVE_DEPLOYMENTS, CANCELLED, DeploymentState, Intent, JobKind, JobState, settle
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
 from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener, Purpose, leases
 from shared.usecases import jobs, secrets
+from shared.usecases.listener_names import free_hosts
 
 _JOB_EVENTS: Final = {
     JobState.SUCCEEDED: EventType.JOB_SUCCEEDED,
@@ -26,6 +27,10 @@ _JOB_EVENTS: Final = {
     JobState.FAILED: EventType.JOB_FAILED,
     JobState.CANCELLED: EventType.JOB_CANCELLED,
 }
+
+_CAME_NOWHERE: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
+_SUCCESSIONS: Final = frozenset({JobKind.REPLACE, JobKind.RETRY})
+"""Jobs that put new content in another certificate's place."""
 
 
 def fail(session: Session, deployment: Deployment, error: dict[str, Any], *, keeps_slot: bool, now: datetime) -> Fact:
@@ -103,6 +108,64 @@ def _watch(job: Job, *, now: datetime) -> None:
         leases.due(job, now + jobs.WATCH)
 
 
+def cancel(session: Session, deployment: Deployment, *, now: datetime, is_there: bool | None = None) -> Fact:
+    """The region was left as it was, because its job is cancelled; only the job's own answer says so.
+
+    A removal goes back to what was to be removed; a deployment is ``failed`` (``cancelled``) and can be retried.
+    ``is_there``: whether the balancer may hold the object; ``None``: as before the job, which has begun nothing here.
+    """
+    answer = session.get_one(JobDeployment, (deployment.job_id, deployment.id))
+    error = _cancelled_error(deployment)
+    before = answer.before or {}
+    if deployment.intent == Intent.REMOVE:
+        _reinstate(deployment, before)
+    else:
+        deployment.state = DeploymentState.FAILED
+        deployment.error = error
+        deployment.holds_slot = bool(before.get("holds_slot")) if is_there is None else is_there
+    deployment.fence += 1  # whoever owned it once writes no more
+    _answer(session, deployment, now=now)
+    answer.state, answer.error = CANCELLED, error
+    fact = jobs.region_fact(EventType.DEPLOYMENT_FAILED, deployment)
+    return Fact(type=fact.type, data={**fact.data, "error": error})
+
+
+def cancel_listener(session: Session, listener: Listener, *, now: datetime) -> None:
+    """The listener goes on as it was, or was never bound, because its job is cancelled."""
+    answer = session.get_one(JobListener, (listener.job_id, listener.id))
+    error = _cancelled_error(listener)
+    listener.change = None
+    listener.state = ListenerState.BOUND if listener.revision else ListenerState.FAILED
+    listener.error = None if listener.revision else error
+    listener.fence += 1
+    listener.updated_at = now
+    leases.finished(listener)
+    free_hosts(session, listener, keep=listener.hosts)
+    if listener.attempt and listener.next_probe_at is not None:
+        listener.next_probe_at = now
+    answer.state, answer.error = CANCELLED, error
+    answer.attempt = listener.attempt
+    answer.finished_at = now
+
+
+def _cancelled_error(row: Deployment | Listener) -> dict[str, Any]:
+    message = "The job was cancelled before it began here."
+    if row.attempt:
+        tries = f"{row.attempt} attempt{'s' if row.attempt > 1 else ''}"
+        message = f"The job was cancelled after {tries}; what was there before was left or put back."
+        if row.error:
+            message = f"{message} The last attempt failed: {row.error['message']}"
+    return {"code": CANCELLED, "message": message, "retryable": False}
+
+
+def _reinstate(deployment: Deployment, before: dict[str, Any]) -> None:
+    """A removal that did not happen. Only jobs of the release before this one did not note what was there."""
+    was_deployed = DeploymentState.DEPLOYED if deployment.deployed_at else DeploymentState.FAILED
+    deployment.state = before.get("state", was_deployed)
+    deployment.intent = before.get("intent", Intent.DEPLOY)
+    deployment.error = before.get("error")
+
+
 def settle_region(session: Session, job_id: str, *facts: Fact, now: datetime) -> None:
     """Record a region's (or a listener's) final answer, and the job's end if it was the last one.
 
@@ -129,14 +192,16 @@ def settle_job(
 def _end(session: Session, job: Job, *, now: datetime, error: dict[str, Any] | None = None) -> list[Fact]:
     """Everybody has answered: the job's final state, and what it says of it."""
     answers = _answers(session, job)
-    state = JobState.FAILED if error is not None else _settled(answers)
+    state = JobState.FAILED if error is not None else _settled(job, answers)
     job.state = state
     job.error = error or _summary(state, answers)
     job.finished_at = now
     leases.finished(job)
     ending = [Fact(type=_JOB_EVENTS[state], data=_job_data(job, answers))]
-    if state is JobState.FAILED and job.kind == JobKind.REPLACE:
+    if state in _CAME_NOWHERE and job.kind in _SUCCESSIONS:
         _unlink(session, job)
+    if state is JobState.CANCELLED and job.certificate_state_before is not None:
+        _keep(session, job)
     if job.kind == JobKind.REMOVE and state is JobState.SUCCEEDED:
         ending += _bury(session, job, now=now)
     return ending
@@ -174,10 +239,10 @@ class _Answer:
     error: dict[str, Any] | None
 
 
-def _settled(answers: Sequence[_Answer]) -> JobState:
-    state = settle(
-        ListenerState(answer.state) if answer.listener_id else DeploymentState(answer.state) for answer in answers
-    )
+def _settled(job: Job, answers: Sequence[_Answer]) -> JobState:
+    if not answers and job.cancel_requested_at is not None:
+        return JobState.CANCELLED
+    state = settle(answer.state for answer in answers)
     if state is None:
         raise RuntimeError("settled while a region is at work")
     return state
@@ -200,6 +265,8 @@ def _answers(session: Session, job: Job) -> list[_Answer]:
 
 def _summary(state: JobState, answers: Sequence[_Answer]) -> dict[str, Any] | None:
     """Why the job is not a full success: the one error that all failed regions share, or how many failed."""
+    if state is JobState.CANCELLED:
+        return {"code": CANCELLED, "message": _who_finished(answers), "retryable": False}
     failed = [(answer.region, answer.error) for answer in answers if answer.error]
     if state is JobState.SUCCEEDED or not failed:
         return None
@@ -209,6 +276,17 @@ def _summary(state: JobState, answers: Sequence[_Answer]) -> dict[str, Any] | No
         return {"code": codes.pop(), "message": failed[0][1]["message"], "retryable": False}
     code = "all_regions_failed" if state is JobState.FAILED else "some_regions_failed"
     return {"code": code, "message": f"{len(failed)} of {len(answers)} regions failed: {regions}.", "retryable": False}
+
+
+def _who_finished(answers: Sequence[_Answer]) -> str:
+    parts = {
+        "finished": [each.region for each in answers if each.state not in (CANCELLED, DeploymentState.FAILED)],
+        "failed": [each.region for each in answers if each.state == DeploymentState.FAILED],
+        "cancelled": [each.region for each in answers if each.state == CANCELLED],
+    }
+    told = "; ".join(f"{word}: {', '.join(regions)}" for word, regions in parts.items() if regions)
+    count = len(parts["cancelled"])
+    return f"Cancelled in {count} of {len(answers)} regions ({told})." if told else "Cancelled before anything began."
 
 
 def _job_data(job: Job, answers: Sequence[_Answer]) -> dict[str, Any]:
@@ -229,16 +307,31 @@ def _job_data(job: Job, answers: Sequence[_Answer]) -> dict[str, Any]:
 
 def _unlink(session: Session, job: Job) -> None:
     """New content that came nowhere has replaced nothing: what it was meant for may be replaced again."""
+    if _is_used(session, job):
+        return  # without the certificate's row: who has deployed something did not take it before his deployment's
     certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
-    is_used = select(Deployment.id).where(
-        Deployment.certificate_id == certificate.id, Deployment.state == DeploymentState.DEPLOYED
-    )
-    if session.execute(is_used.limit(1)).first() is not None:
+    if _is_used(session, job):
         return
     statement = update(Certificate).where(
         Certificate.id == certificate.replaces_id, Certificate.replaced_by_id == certificate.id
     )
     session.execute(statement.values(replaced_by_id=None))
+
+
+def _is_used(session: Session, job: Job) -> bool:
+    """Whether the certificate is somewhere, or another job is bringing it there."""
+    statement = select(Deployment.id).where(
+        Deployment.certificate_id == job.certificate_id,
+        Deployment.state.in_([*ACTIVE_DEPLOYMENTS, DeploymentState.DEPLOYED]),
+    )
+    return session.execute(statement.limit(1)).first() is not None
+
+
+def _keep(session: Session, job: Job) -> None:
+    """A deletion that was cancelled: the certificate is what it was before, where it still is."""
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
+    if certificate.state == CertificateState.DELETING:
+        certificate.state = str(job.certificate_state_before)
 
 
 def _bury(session: Session, job: Job, *, now: datetime) -> list[Fact]:

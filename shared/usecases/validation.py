@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -24,7 +24,7 @@ from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, Purpose, leases
-from shared.usecases import jobs, secrets, settlement, slots, submission, switching
+from shared.usecases import cancellation, jobs, secrets, settlement, slots, submission, switching
 from shared.usecases.context import Context
 from shared.usecases.key_policies import key_policy_of
 from shared.usecases.material import key_binding
@@ -41,6 +41,9 @@ _INTERNAL_ERROR: Final = {
 
 MAX_ATTEMPTS: Final = 3
 """A validation takes a second at most; what dies thrice over it (a bug, a killed worker) is told, not tried on."""
+
+LOOK_AGAIN: Final = timedelta(seconds=1)
+"""After which a cancelled job is looked at again when something of it was locked by somebody for the moment."""
 
 
 def validate_job(context: Context, job_id: str, *, now: datetime) -> None:
@@ -63,7 +66,10 @@ def validate_job(context: Context, job_id: str, *, now: datetime) -> None:
 
 
 def _begin(session: Session, job: Job, *, now: datetime) -> bool:
-    """Whether there is something to validate; a job that is past it is only looked after."""
+    """Whether there is something to validate; a job that is past it, or cancelled before it, is only looked after."""
+    if job.cancel_requested_at is not None and job.state != JobState.VALIDATING:
+        cancellation.stop(session, job, now=now, look_again=LOOK_AGAIN)
+        return False
     if job.state == JobState.DEPLOYING or job.kind in jobs.LISTENER_JOBS:
         settlement.settle_job(session, job, now=now)
         return False
@@ -139,6 +145,9 @@ def _decide(context: Context, session: Session, job: Job, report: Inspection | N
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
     if errors:
         _refuse(session, job, deployments, errors=errors, facts=facts, now=now)
+    elif job.cancel_requested_at is not None:
+        facts += [settlement.cancel(session, row, now=now) for row in deployments]
+        settlement.settle_job(session, job, now=now, facts=facts)
     else:
         _dispatch(context, session, job, deployments, facts=facts, now=now)
 
@@ -183,12 +192,12 @@ def _record(
     secrets.drop(session, certificate.id, Purpose.UPLOAD)
     if report.material is None:
         certificate.state = CertificateState.REJECTED
-        return findings, [_certificate_fact(EventType.CERTIFICATE_REJECTED, certificate)]
+        return findings, [jobs.certificate_fact(EventType.CERTIFICATE_REJECTED, certificate)]
     certificate.state = CertificateState.VALID
     certificate.chain_pem = report.material.certificate_pem
     if report.material.private_key_pem is not None:
         secrets.keep(session, context.vault, key_binding(certificate), report.material.private_key_pem.encode())
-    return findings, [_certificate_fact(EventType.CERTIFICATE_VALIDATED, certificate)]
+    return findings, [jobs.certificate_fact(EventType.CERTIFICATE_VALIDATED, certificate)]
 
 
 def _describe(certificate: Certificate, report: Inspection) -> None:
@@ -301,15 +310,3 @@ def _facts(stored: dict[str, Any]) -> CertificateFacts:
     document["not_before"] = datetime.fromisoformat(document["not_before"])
     document["not_after"] = datetime.fromisoformat(document["not_after"])
     return CertificateFacts(**document)
-
-
-def _certificate_fact(event_type: EventType, certificate: Certificate) -> Fact:
-    return Fact(
-        type=event_type,
-        data={
-            "certificate_id": certificate.id,
-            "name": certificate.name,
-            "state": certificate.state,
-            "findings": certificate.findings,
-        },
-    )

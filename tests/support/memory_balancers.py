@@ -87,7 +87,7 @@ def memory_region(name: str, *, settings: dict[str, Any] | None = None, **overri
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Order:
     verb: str
-    act: Callable[[], None] | None
+    act: Callable[[], object] | None
     after: bool
     times: int | None
 
@@ -113,7 +113,7 @@ class Faults:
 
         self.run(verb, fail, after=after, times=times)
 
-    def run(self, verb: str, act: Callable[[], None], *, after: bool = False, times: int | None = 1) -> None:
+    def run(self, verb: str, act: Callable[[], object], *, after: bool = False, times: int | None = 1) -> None:
         """``act`` runs before or after the verb, outside of the balancer's lock: another writer, a knock, a wait."""
         self._order(_Order(verb=verb, act=act, after=after, times=times))
 

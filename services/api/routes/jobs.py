@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from apiflask.types import ResponseReturnValueType
 
+from services.api.accepted import accepted
 from services.api.calls import authorized, current_call
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
-from shared.schemas.base import PageQuery
-from shared.schemas.jobs import JobOut, JobPage, JobQuery, RegionAttemptPage
+from shared.schemas.base import Nothing, PageQuery
+from shared.schemas.jobs import JobAcceptedOut, JobOut, JobPage, JobQuery, RegionAttemptPage
 from shared.usecases import attempts, browsing
 from shared.usecases.browsing import JobFilters
+from shared.usecases.cancellation import cancel_job
 
 blueprint = Resource("jobs", __name__, tag="Jobs")
 
@@ -48,3 +51,16 @@ def list_attempts(job_id: str, query_data: dict[str, Any]) -> ResponseReturnValu
     page = call.page(query_data)
     found = attempts.list_attempts(call.session, browsing.find_job(call.session, call.caller, job_id), page)
     return {"items": found.items, "next_cursor": found.next_cursor}
+
+
+@blueprint.post("/v1/jobs/<job_id>/cancel")
+@authorized(Scope.WRITE)
+@blueprint.takes(Nothing)
+@blueprint.answers(JobAcceptedOut, HTTPStatus.ACCEPTED, description="Nothing more is begun for the job.")
+def cancel(job_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
+    """Cancel a job: regions that have not begun stay as they are, those that have finish.
+
+    The job's regions tell them apart. What a failed attempt may have left is undone before its region answers.
+    """
+    call = current_call()
+    return accepted(call, cancel_job(call.session, call.caller, job_id, now=call.now))

@@ -23,7 +23,7 @@ DEPLOYMENT_FIELDS = {
 }
 JOB_FIELDS = {
     *("id", "kind", "state", "certificate_id", "deployments", "error", "findings", "created_at", "started_at"),
-    *("finished_at", "listeners"),
+    *("finished_at", "listeners", "cancel_requested_at"),
 }
 
 

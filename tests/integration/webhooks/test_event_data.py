@@ -15,6 +15,7 @@ from shared.events import log
 from shared.models import Event
 from shared.schemas.event_data import DATA, RESERVED
 from shared.usecases import proofs, reminder_scan, rollout, webhooks
+from shared.usecases.cancellation import cancel_job
 from shared.usecases.driver import Driver
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.replacement import NewContent, replace_certificate
@@ -27,8 +28,6 @@ from tests.support.reminders import add_certificate
 from tests.support.webhook_world import World
 
 SICK: Final = "eu-central-1"
-NOT_TOLD: Final = {"job.cancelled"}
-"""Nothing in this story is cancelled; the event is made by the code that makes every end of a job."""
 
 
 def with_a_sick_region(region: Region) -> Driver:
@@ -78,6 +77,9 @@ def everything_happens(world: World) -> None:
     world.fleet.driver_for = with_a_sick_region
     _, certificate_id = world.fleet.submit(server_upload())
     world.fleet.submit(new_upload(certificate="nonsense"))
+    unwanted, _ = world.fleet.submit(server_upload())
+    with world.transaction() as session:
+        cancel_job(session, world.caller, unwanted, now=world.now)
     world.fleet.submit(server_upload("other.example.com", regions=[SICK]))
     work(world, hours=8)
     world.fleet.driver_for = build_driver
@@ -98,7 +100,7 @@ def test_every_event_that_is_sent_fits_its_documented_shape(world: World) -> Non
     everything_happens(world)
     with world.transaction() as session:
         events = session.execute(select(Event).order_by(Event.sequence)).scalars().all()
-    assert set(DATA) - {event.type for event in events} == RESERVED | NOT_TOLD
+    assert set(DATA) - {event.type for event in events} == RESERVED
     faults = {f"{event.sequence} {event.type}": DATA[event.type]().validate(event.data) for event in events}
     assert {name: fault for name, fault in faults.items() if fault} == {}
 

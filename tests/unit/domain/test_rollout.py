@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.rollout import ACTIVE_DEPLOYMENTS, FINAL_DEPLOYMENTS, DeploymentState, JobState, settle
+from shared.domain.rollout import ACTIVE_DEPLOYMENTS, CANCELLED, FINAL_DEPLOYMENTS, DeploymentState, JobState, settle
 
 DEPLOYED, REMOVED, FAILED = DeploymentState.DEPLOYED, DeploymentState.REMOVED, DeploymentState.FAILED
 
@@ -22,12 +22,15 @@ DEPLOYED, REMOVED, FAILED = DeploymentState.DEPLOYED, DeploymentState.REMOVED, D
         ([FAILED, REMOVED, FAILED], JobState.PARTIALLY_SUCCEEDED),
         ([FAILED], JobState.FAILED),
         ([FAILED, FAILED], JobState.FAILED),
+        ([CANCELLED], JobState.CANCELLED),
+        ([DEPLOYED, CANCELLED, FAILED], JobState.CANCELLED),
+        ([CANCELLED, None], None),
         ([None], None),
         ([DEPLOYED, None], None),
         ([FAILED, None], None),
     ],
 )
-def test_the_regions_answers_add_up(answers: list[DeploymentState | None], state: JobState | None) -> None:
+def test_the_regions_answers_add_up(answers: list[str | None], state: JobState | None) -> None:
     assert settle(answers) is state
 
 

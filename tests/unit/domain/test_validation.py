@@ -22,6 +22,7 @@ from shared.domain.findings import (
 from shared.domain.validation import (
     Presented,
     authority_findings,
+    cancelled,
     duplicate_of,
     host_not_covered,
     managed_source_is_server_only,
@@ -158,10 +159,12 @@ def test_findings_that_need_the_database_or_the_request_have_constructors() -> N
         unknown_region("mars\n", ["cn-hangzhou"]),
         host_not_covered(["b.example"], ["a.example"], listener="shop"),
         no_slot_to_replace("cn-hangzhou", CertificateType.SERVER, 100),
+        cancelled(),
     ]
 
     assert {item.code for item in made} == {code for code, entry in CATALOGUE.items() if entry.origin != Origin.UPLOAD}
-    assert [item.field for item in made] == ["type", "certificate", "regions", "regions", "certificate", "regions"]
+    fields = ["type", "certificate", "regions", "regions", "certificate", "regions", "certificate"]
+    assert [item.field for item in made] == fields
     assert "shop (crt_1)" in made[1].message
     assert "100 certificates of type ca" in made[2].message
     assert made[3].message == "There is no region mars\\n."
