@@ -7,7 +7,7 @@ from typing import Any, Final
 from celery import Celery, signals
 
 from services.worker import runtime
-from services.worker.schedule import beat_schedule
+from services.worker.schedule import SCHEDULER, beat_schedule
 from services.worker.tasks import register_all
 from shared.errors import Misconfigured
 from shared.telemetry import configure_logging
@@ -49,7 +49,7 @@ def create_app() -> Celery:
     except Misconfigured as error:
         raise SystemExit("\n".join(error.problems)) from error
     celery = Celery("certfleet", broker=broker_url(settings.redis_url))
-    celery.conf.update(CONFIGURATION, beat_schedule=beat_schedule(settings))
+    celery.conf.update(CONFIGURATION, beat_schedule=beat_schedule(settings), beat_scheduler=SCHEDULER)
     configure_logging(settings.log_level)
     tell_unsupported(settings.regions.values())
     register_all(celery)

@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from celery.beat import PersistentScheduler
 
 from shared.config.settings import Settings
+from shared.usecases.periodic import Periodic, intervals
 from shared.wakeups import Task
+
+SCHEDULER: Final = "services.worker.schedule:SteadyScheduler"
+"""What beat runs: ``beat_scheduler`` of Celery's settings."""
+
+SKEW: Final = timedelta(seconds=60)
+"""A message lives for at least so long: beat's clock and the worker's need not agree to the second."""
+
+_TOLERANCE: Final = timedelta(seconds=1)
+
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+"""A beat without a past has everything run at once, the scan for reminders too."""
+
+_TASKS: Final = {
+    Periodic.SWEEP: Task.SWEEP,
+    Periodic.PATROL: Task.PATROL,
+    Periodic.REMINDERS: Task.SCAN_REMINDERS,
+}
 
 
 def beat_schedule(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Sweep often, scan for reminders every few minutes; a message that nobody took within its period is dropped.
+    """Sweep often, scan for reminders every few minutes; a message that nobody took in time is dropped."""
+    return {name.value: _every(_TASKS[name], interval) for name, interval in intervals(settings).items()}
 
-    The patrol looks as often as the sweep for listeners whose turn it is: how often that comes is ``patrol_every``.
-    """
+
+def _every(task: Task, interval: timedelta) -> dict[str, Any]:
     return {
-        "sweep": _every(Task.SWEEP, settings.sweep_every.total_seconds()),
-        "patrol": _every(Task.PATROL, min(settings.sweep_every, settings.patrol_every).total_seconds()),
-        "reminders": _every(Task.SCAN_REMINDERS, settings.reminders_every.total_seconds()),
+        "task": task.value,
+        "schedule": interval.total_seconds(),
+        "options": {"expires": max(interval, SKEW).total_seconds()},
+        "last_run_at": _LONG_AGO,
     }
 
 
-def _every(task: Task, seconds: float) -> dict[str, Any]:
-    return {"task": task.value, "schedule": seconds, "options": {"expires": max(seconds, 1.0)}}
+class SteadyScheduler(PersistentScheduler):
+    """Celery's own, which goes on when the wall clock goes back; theirs is silent until the clock has caught up."""
+
+    def tick(self, *arguments: Any, **named: Any) -> float:
+        """As theirs. An entry that ran "in the future" is due."""
+        now = datetime.now(UTC)
+        for entry in self.schedule.values():
+            if entry.last_run_at is not None and entry.last_run_at > now + _TOLERANCE:
+                entry.last_run_at = _LONG_AGO
+                self._heap = None
+        return float(super().tick(*arguments, **named))

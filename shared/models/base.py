@@ -31,6 +31,10 @@ class Base(DeclarativeBase):
     }
 
 
+ALWAYS_WOKEN = "(next_attempt_at IS NULL) = (next_wake_at IS NULL)"
+"""What is due at some time is found by the sweep. The database holds it, as it holds ``always_due`` of each table."""
+
+
 class Leased:
     """A row that one worker at a time may work on.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,11 @@ _BESIDE_THE_SOURCE: Final = Path(__file__).resolve().parents[2] / "deploy" / "mi
 _INSIDE_THE_WHEEL: Final = Path(__file__).resolve().parent / "migrations"
 _SPELLINGS: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _BAD_URL: Final = "DATABASE_URL: takes postgresql://user:password@host/name."
-CONNECT_SECONDS: Final = 5
+CONNECT: Final = timedelta(seconds=5)
+SHORTEST_CONNECT: Final = timedelta(seconds=2)
+"""libpq takes anything less for this (PostgreSQL manual, 32.1.2, ``connect_timeout``)."""
+SHORT_PATIENCE: Final = timedelta(seconds=1)
+IMPATIENT_CONNECTIONS: Final = 2
 STATEMENT_SECONDS: Final = 30
 TRUSTED: Final = timedelta(seconds=1)
 """A connection that was used so lately is taken for alive; after a restart of the server, one statement finds out."""
@@ -41,22 +46,31 @@ class Database:
     """Sessions on one PostgreSQL. Thread-safe; a session is not."""
 
     def __init__(
-        self, url: str, *, pool: int = 20, patience: timedelta = PATIENCE, trusted: timedelta = TRUSTED
+        self,
+        url: str,
+        *,
+        pool: int = 20,
+        patience: timedelta = PATIENCE,
+        trusted: timedelta = TRUSTED,
+        connect: timedelta = CONNECT,
     ) -> None:
         self._engine = create_engine(
             driver_url(url),
             pool_size=pool,
             max_overflow=pool,
-            pool_timeout=CONNECT_SECONDS,
+            pool_timeout=connect.total_seconds(),
             hide_parameters=True,
             connect_args={
-                "connect_timeout": CONNECT_SECONDS,
+                "connect_timeout": round(connect.total_seconds()),
                 "options": f"-c statement_timeout={STATEMENT_SECONDS}s -c timezone=UTC",
             },
         )
         event.listen(self._engine, "do_connect", _connector(patience))
         event.listen(self._engine, "checkin", _note_rest)
         event.listen(self._engine, "checkout", _pinger(self._engine, trusted))
+        self._url = url
+        self._once = threading.Lock()
+        self._impatient: Database | None = None
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -65,8 +79,27 @@ class Database:
         with self._sessions.begin() as session:
             yield session
 
+    def impatient(self) -> Database:
+        """The same database for questions that must end soon: about two seconds, however it hangs. Closed with us.
+
+        It has a few connections of its own, so that it neither waits for those that hang nor takes theirs. One that
+        the server closed while it rested is not noticed before it is used.
+        """
+        with self._once:
+            if self._impatient is None:
+                self._impatient = Database(
+                    self._url,
+                    pool=IMPATIENT_CONNECTIONS,
+                    patience=SHORT_PATIENCE,
+                    trusted=timedelta.max,
+                    connect=SHORTEST_CONNECT,
+                )
+            return self._impatient
+
     def close(self) -> None:
         """Give all connections back."""
+        if self._impatient is not None:
+            self._impatient.close()
         self._engine.dispose()
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, tex
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.domain.rollout import FINAL_DEPLOYMENTS, FINAL_JOBS
-from shared.models.base import Base, Leased
+from shared.models.base import ALWAYS_WOKEN, Base, Leased
 
 
 def always_due(final: frozenset[Any]) -> str:
@@ -45,6 +45,7 @@ class Job(Leased, Base):
 
     __table_args__ = (
         CheckConstraint(always_due(FINAL_JOBS), name="always_due"),
+        CheckConstraint(ALWAYS_WOKEN, name="always_woken"),
         Index("ix_jobs_account_id_id", "account_id", "id"),
         Index("ix_jobs_next_wake_at", "next_wake_at", postgresql_where=_WAITING),
     )
@@ -78,6 +79,7 @@ class Deployment(Leased, Base):
 
     __table_args__ = (
         CheckConstraint(always_due(FINAL_DEPLOYMENTS), name="always_due"),
+        CheckConstraint(ALWAYS_WOKEN, name="always_woken"),
         UniqueConstraint("certificate_id", "region"),
         Index("ix_deployments_slots", "account_id", "region", "certificate_type", postgresql_where=text("holds_slot")),
         Index("ix_deployments_next_wake_at", "next_wake_at", postgresql_where=_WAITING),

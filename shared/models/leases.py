@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.models.jobs import Deployment, Job
@@ -143,13 +144,59 @@ def take_unowned(session: Session, model: type[LeasedRow], *, now: datetime, lim
         .order_by(table.next_wake_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
-        .scalar_subquery()
+        .cte("found")  # PostgreSQL runs it once: a sub-query that locks may be run again for each row of the join
     )
     statement = (
         update(table)
-        .where(table.id.in_(found))
+        .where(table.id.in_(select(found.c.id)))
         .values(next_wake_at=now + WAKE_AGAIN)
         .returning(table.id)
         .execution_options(synchronize_session=False)
     )
     return list(session.execute(statement).scalars())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Farthest:
+    """How far ahead the times of one kind of row can lie: what lies farther was written by a clock that went back.
+
+    ``lease``: of a claim. ``pause``: of a retry, at most. ``first``: of a row that nobody has tried yet.
+    """
+
+    lease: timedelta
+    pause: timedelta
+    first: timedelta
+
+
+def pull_back(session: Session, model: type[LeasedRow], farthest: Farthest, *, now: datetime, is_certain: bool) -> int:
+    """Make rows due now whose times lie farther ahead than they can; returns how many.
+
+    An owner that may still live keeps its row for one more lease. Without ``is_certain`` (that the clock went back)
+    only rows beyond every possible time are looked at, by index: normally none.
+    """
+    table: Any = model
+    pause = case((table.attempt == 0, farthest.first), else_=farthest.pause)
+    is_leased_too_long = table.lease_until > now + farthest.lease
+    is_due_too_late = table.next_attempt_at > now + pause
+    expected = func.greatest(now, table.next_attempt_at, table.lease_until)
+    beyond = min(farthest.lease, farthest.first) if is_certain else max(farthest.lease, farthest.pause, farthest.first)
+    statement = (
+        update(table)
+        .where(
+            table.next_wake_at > now + beyond,
+            or_(is_leased_too_long, is_due_too_late, table.next_wake_at > expected + WAKE_AGAIN),
+        )
+        .values(
+            next_attempt_at=case((is_due_too_late, now), else_=table.next_attempt_at),
+            lease_until=case((is_leased_too_long, now + farthest.lease), else_=table.lease_until),
+            next_wake_at=case(
+                (is_leased_too_long, now + farthest.lease),
+                (table.lease_until > now, table.lease_until),
+                (is_due_too_late, now),
+                else_=func.greatest(now, table.next_attempt_at),
+            ),
+        )
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(session.execute(statement).all())

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.domain.listeners import FINAL_LISTENERS
-from shared.models.base import Base, Leased
+from shared.models.base import ALWAYS_WOKEN, Base, Leased
 from shared.models.jobs import always_due
 
 _PRESENT = text("deleted_at IS NULL")
@@ -51,6 +51,7 @@ class Listener(Leased, Base):
 
     __table_args__ = (
         CheckConstraint(always_due(FINAL_LISTENERS), name="always_due"),
+        CheckConstraint(ALWAYS_WOKEN, name="always_woken"),
         Index("ix_listeners_account_id_id", "account_id", "id"),
         Index("ix_listeners_server_certificate_id", "server_certificate_id", postgresql_where=_PRESENT),
         Index("ix_listeners_ca_certificate_id", "ca_certificate_id", postgresql_where=_PRESENT),

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.models.base import Base, Leased
+from shared.models.base import ALWAYS_WOKEN, Base, Leased
 
 
 class Reminder(Leased, Base):
@@ -34,6 +34,7 @@ class Reminder(Leased, Base):
 
     __table_args__ = (
         CheckConstraint("(state <> 'pending') = (next_attempt_at IS NULL)", name="always_due"),
+        CheckConstraint(ALWAYS_WOKEN, name="always_woken"),
         UniqueConstraint("certificate_id", "not_after", "threshold", "recipient"),
         Index("ix_reminders_account_id_id", "account_id", "id"),
         Index("ix_reminders_next_wake_at", "next_wake_at", postgresql_where=text("next_wake_at IS NOT NULL")),

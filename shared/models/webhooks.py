@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from shared.models.base import Base, Leased
+from shared.models.base import ALWAYS_WOKEN, Base, Leased
 
 
 class WebhookEndpoint(Base):
@@ -43,6 +43,7 @@ class WebhookDelivery(Leased, Base):
 
     __table_args__ = (
         CheckConstraint("(state <> 'pending') = (next_attempt_at IS NULL)", name="always_due"),
+        CheckConstraint(ALWAYS_WOKEN, name="always_woken"),
         UniqueConstraint("endpoint_id", "event_id"),
         Index("ix_webhook_deliveries_endpoint_id_id", "endpoint_id", "id"),
         Index("ix_webhook_deliveries_event_id", "event_id"),

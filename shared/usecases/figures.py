@@ -9,7 +9,8 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from shared.models import Balancer, Deployment, Job, Listener, PeriodicRun, Reminder, WebhookDelivery
+from shared.models import Balancer, Deployment, Job, Listener, Reminder, WebhookDelivery
+from shared.usecases.periodic import Periodic, last_runs
 
 _WAITING: Final[dict[str, Any]] = {
     "job": Job,
@@ -30,7 +31,7 @@ class Figures:
 
     waiting: dict[tuple[str, str], int]
     overdue_seconds: dict[str, float]
-    last_runs: dict[str, datetime]
+    last_runs: dict[Periodic, datetime | None]
     served: dict[str, int]
     drifting: int
     patrol_age_seconds: dict[str, float]
@@ -45,11 +46,10 @@ def read_figures(session: Session, *, now: datetime) -> Figures:
         waiting |= {(kind, state): count for state, count in session.execute(counted).all()}
         oldest = session.execute(select(func.min(model.next_wake_at))).scalar_one()
         overdue[kind] = max(0.0, (now - oldest).total_seconds()) if oldest else 0.0
-    runs = session.execute(select(PeriodicRun.name, PeriodicRun.last_run_at))
     return Figures(
         waiting=waiting,
         overdue_seconds=overdue,
-        last_runs={run.name: run.last_run_at for run in runs},
+        last_runs=last_runs(session),
         served=_served(session),
         drifting=_drifting(session),
         patrol_age_seconds=_patrol_ages(session, now=now),

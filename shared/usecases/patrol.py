@@ -19,9 +19,9 @@ from shared.events import log as events
 from shared.models import Balancer, Certificate, Listener
 from shared.usecases import proofs
 from shared.usecases.context import Context
+from shared.usecases.periodic import Periodic, note_run
 from shared.usecases.region_tools import RegionTools
 from shared.usecases.repairs import put_listener_right
-from shared.usecases.sweep import note_run
 from shared.wakeups import Task, WakeUp
 
 BATCH: Final = 1000
@@ -59,7 +59,7 @@ def tick(context: Context, *, now: datetime) -> int:
         wake_ups = [WakeUp(Task.PATROL_LISTENER, each) for each in _take_listeners(session, every, now=now)]
         wake_ups += [WakeUp(Task.PATROL_REGION, each) for each in _take_regions(context, session, now=now)]
         events.wake(session, *wake_ups)
-        note_run(session, "patrol", now=now, count=len(wake_ups))
+        note_run(session, Periodic.PATROL, now=now, count=len(wake_ups))
     return len(wake_ups)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -12,17 +12,18 @@ import redis
 from alembic.script import ScriptDirectory
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from shared.errors import Transient
-from shared.models import PeriodicRun
 from shared.models.database import alembic_config
 from shared.usecases.context import Context
+from shared.usecases.periodic import last_runs, silent
 
 BROKER_SECONDS: Final = 0.5
-SILENCE: Final = timedelta(seconds=60)
-"""A scheduler that ran nothing for so long, and for five of its intervals, is taken for dead."""
+_TRIES: Final = 2
+_AT_ONCE: Final = 0.5
+"""Seconds: who refuses is asked once more, who is silent is not."""
 
 
 class Readiness(StrEnum):
@@ -57,34 +58,29 @@ class Report:
 
 
 def check_readiness(context: Context, *, now: datetime) -> Report:
-    """Look at everything, in about half a second at worst when the broker is silent."""
-    return Report(
-        checks={
-            "database": _asked(lambda: _database(context)),
-            "migrations": _asked(lambda: _migrations(context)),
-            "broker": _broker(context),
-            "scheduler": _asked(lambda: _scheduler(context, now=now)),
-        }
-    )
+    """Look at everything, in about two seconds at worst, whether database and broker refuse or are silent."""
+    return Report(checks={**_database_checks(context, now=now), "broker": _broker(context)})
 
 
-def _asked(question: Callable[[], Check]) -> Check:
-    try:
-        return question()
-    except (Transient, SQLAlchemyError):
-        return Check(ok=False, detail="The database does not answer.")
+def _database_checks(context: Context, *, now: datetime) -> dict[str, Check]:
+    """All that the database knows in one transaction. A connection that it closed meanwhile is worth a second try."""
+    began = time.monotonic()
+    for _ in range(_TRIES):
+        try:
+            with context.database.impatient().session() as session:
+                migrations = _migrations(context, session)
+                scheduler = _scheduler(context, session, now=now)
+            return {"database": Check(ok=True, detail="It answers."), "migrations": migrations, "scheduler": scheduler}
+        except SQLAlchemyError:
+            if time.monotonic() - began > _AT_ONCE:
+                break
+    away = Check(ok=False, detail="The database does not answer.")
+    return {"database": away, "migrations": away, "scheduler": away}
 
 
-def _database(context: Context) -> Check:
-    with context.transaction() as session:
-        session.execute(text("SELECT 1"))
-    return Check(ok=True, detail="It answers.")
-
-
-def _migrations(context: Context) -> Check:
+def _migrations(context: Context, session: Session) -> Check:
     scripts = ScriptDirectory.from_config(alembic_config(context.settings.database_url))
-    with context.transaction() as session:
-        found = set(session.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    found = set(session.execute(text("SELECT version_num FROM alembic_version")).scalars())
     is_newest = found == set(scripts.get_heads())
     return Check(ok=is_newest, detail="At the newest." if is_newest else "Not at the newest: run the migrations.")
 
@@ -108,10 +104,16 @@ def _broker(context: Context) -> Check:
     return Check(ok=True, detail="It answers.")
 
 
-def _scheduler(context: Context, *, now: datetime) -> Check:
-    with context.transaction() as session:
-        last = session.execute(select(func.max(PeriodicRun.last_run_at))).scalar_one()
-    patience = max(SILENCE, 5 * context.settings.sweep_every)
-    if last is None or now - last > patience:
-        return Check(ok=False, detail="No periodic task has run lately: is the beat alive?", last_run_at=last)
-    return Check(ok=True, detail="It runs.", last_run_at=last)
+def _scheduler(context: Context, session: Session, *, now: datetime) -> Check:
+    """Each periodic task by name: a beat may be alive whose patrol nobody does."""
+    runs = last_runs(session)
+    quiet = silent(runs, context.settings, now=now)
+    oldest = min((run for run in runs.values() if run is not None), default=None)
+    if not quiet:
+        return Check(ok=True, detail="Every periodic task runs.", last_run_at=oldest)
+    words = ", ".join(f"{name} (last run: {_moment(runs[name])})" for name in quiet)
+    return Check(ok=False, detail=f"Silent for too long: {words}. Are beat and the workers alive?", last_run_at=oldest)
+
+
+def _moment(at: datetime | None) -> str:
+    return "never" if at is None else f"{at:%Y-%m-%d %H:%M:%S} UTC"

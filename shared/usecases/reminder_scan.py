@@ -19,13 +19,10 @@ from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Account, Certificate, PeriodicRun, Reminder
 from shared.usecases.context import Context
-from shared.usecases.sweep import note_run
+from shared.usecases.periodic import Periodic, note_run
 from shared.wakeups import Task, WakeUp
 
 AnyRow = Row[*tuple[Any, ...]]
-
-RUN: Final = "reminders"
-"""The scan's name in ``periodic_runs``."""
 
 NOBODY: Final = ""
 """The recipient of the ledger row that remembers a crossing of which there was nobody to tell."""
@@ -71,7 +68,7 @@ def scan(context: Context, *, now: datetime) -> ScanResult:
             for reminder_id, account_id, recipient in batch.reminders:
                 first_of.setdefault((account_id, recipient), reminder_id)
     with context.transaction() as session:
-        note_run(session, RUN, now=now, count=found.total())
+        note_run(session, Periodic.REMINDERS, now=now, count=found.total())
         events.wake(session, *(WakeUp(Task.MAIL, reminder_id) for reminder_id in first_of.values()))
     return ScanResult(events=found.total(), by_threshold={key: n for key, n in found.items() if n}, **counts)
 
@@ -88,7 +85,7 @@ class _Batch:
 def _looked_until(context: Context, *, now: datetime) -> datetime | None:
     """Expiries before this were dealt with by earlier scans; ``None`` when there was none."""
     with context.transaction() as session:
-        last = session.get(PeriodicRun, RUN)
+        last = session.get(PeriodicRun, Periodic.REMINDERS)
         return None if last is None else min(last.last_run_at, now) - LOOK_BACK
 
 

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared.config.settings import Settings
 from shared.crypto import webhook_signature
 from shared.crypto.vault import CannotOpen
 from shared.domain.identifiers import new_id
@@ -76,8 +77,7 @@ def deliver(context: Context, sender: WebhookSender, delivery_id: str, *, now: d
     """
     timeout = context.settings.webhook_timeout
     with context.transaction() as session:
-        lease = max(context.settings.lease, timeout + LEASE_MARGIN)
-        claim = _claim(context, session, delivery_id, now=now, lease=lease)
+        claim = _claim(context, session, delivery_id, now=now, lease=lease_of(context.settings))
     if claim is None:
         return
     answer = Answer(error="secret_unreadable")
@@ -85,6 +85,11 @@ def deliver(context: Context, sender: WebhookSender, delivery_id: str, *, now: d
         answer = sender.send(claim.request, deadline=timeout)
     with context.transaction() as session:
         _record(context, session, claim, answer=answer, started=now)
+
+
+def lease_of(settings: Settings) -> timedelta:
+    """For how long a delivery is claimed."""
+    return max(settings.lease, settings.webhook_timeout + LEASE_MARGIN)
 
 
 def body_of(event: Event) -> bytes:

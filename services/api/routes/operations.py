@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -74,20 +75,27 @@ class _Database(Collector):
             yield GaugeMetricFamily("certfleet_database_up", "Whether the database answers.", value=0)
             return
         yield GaugeMetricFamily("certfleet_database_up", "Whether the database answers.", value=1)
-        yield from _gauges(figures)
+        yield from _gauges(figures, now=self._now)
 
 
-def _gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:
+def _gauges(figures: Figures, *, now: datetime) -> Iterator[GaugeMetricFamily]:
     waiting = GaugeMetricFamily("certfleet_waiting", "Rows that are not final.", labels=("kind", "state"))
     for (kind, state), count in figures.waiting.items():
         waiting.add_metric((kind, state), count)
     overdue = GaugeMetricFamily("certfleet_overdue_seconds", "How late the oldest due row is.", labels=("kind",))
     for kind, seconds in figures.overdue_seconds.items():
         overdue.add_metric((kind,), seconds)
+    yield from (waiting, overdue, *_periodic_gauges(figures, now=now), *_served_gauges(figures))
+
+
+def _periodic_gauges(figures: Figures, *, now: datetime) -> Iterator[GaugeMetricFamily]:
     runs = GaugeMetricFamily("certfleet_periodic_last_run_timestamp_seconds", "Last success.", labels=("name",))
+    ages = GaugeMetricFamily("certfleet_periodic_age_seconds", "Since the last success; +Inf: never.", labels=("name",))
     for name, moment in figures.last_runs.items():
-        runs.add_metric((name,), moment.timestamp())
-    yield from (waiting, overdue, runs, *_served_gauges(figures))
+        if moment is not None:
+            runs.add_metric((name,), moment.timestamp())
+        ages.add_metric((name,), math.inf if moment is None else (now - moment).total_seconds())
+    yield from (runs, ages)
 
 
 def _served_gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from shared.errors import Unreachable
 from shared.events.catalogue import EventType
 from shared.models.database import Database
-from shared.usecases.sweep import note_run
+from shared.usecases.periodic import Periodic, note_run
 from tests.support.api import Api, answer, build_api
 from tests.support.fleet import REGIONS
 from tests.support.patrols import after_a_period, patrol_now
@@ -97,10 +97,39 @@ def test_ready_with_everything_there(api: Api, redis_url: str) -> None:
     context = api.fleet.context
     whole.app.extensions["certfleet"] = replace(context, settings=replace(context.settings, redis_url=redis_url))
     with api.fleet.transaction() as session:
-        note_run(session, "sweep", now=api.fleet.now, count=0)
+        for name in Periodic:
+            note_run(session, name, now=api.fleet.now, count=0)
     response = whole.app.test_client().get("/readyz")
     assert (response.status_code, answer(response)["status"]) == (200, "ok")
     assert all(check["ok"] for check in answer(response)["checks"].values())
+
+
+def test_each_periodic_task_that_is_silent_is_named(api: Api) -> None:
+    with api.fleet.transaction() as session:
+        note_run(session, Periodic.SWEEP, now=api.fleet.now, count=0)
+        note_run(session, Periodic.REMINDERS, now=api.fleet.now - timedelta(minutes=51), count=0)
+    check = answer(api.app.test_client().get("/readyz"))["checks"]["scheduler"]
+    assert check["ok"] is False
+    assert "patrol (last run: never)" in check["detail"]
+    assert f"reminders (last run: {api.fleet.now - timedelta(minutes=51):%Y-%m-%d %H:%M}" in check["detail"]
+    assert "sweep" not in check["detail"]
+
+
+def test_a_run_in_the_future_is_no_sign_of_life(api: Api) -> None:
+    with api.fleet.transaction() as session:
+        for name in Periodic:
+            note_run(session, name, now=api.fleet.now + timedelta(hours=2), count=0)
+    check = answer(api.app.test_client().get("/readyz"))["checks"]["scheduler"]
+    assert check["ok"] is False
+    assert all(name in check["detail"] for name in Periodic)
+
+
+def test_gauges_tell_the_age_of_each_periodic_tasks_last_run(api: Api) -> None:
+    with api.fleet.transaction() as session:
+        note_run(session, Periodic.SWEEP, now=api.fleet.now - timedelta(seconds=7), count=0)
+    lines = api.app.test_client().get("/metrics").text.splitlines()
+    assert 'certfleet_periodic_age_seconds{name="sweep"} 7.0' in lines
+    assert 'certfleet_periodic_age_seconds{name="patrol"} +Inf' in lines
 
 
 def test_degraded_without_broker_scheduler_or_newest_migration(api: Api) -> None:

@@ -1,0 +1,87 @@
+"""One row of each kind that workers own, due now, made as the service makes it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, text
+
+from shared.events import log
+from shared.events.catalogue import EventType
+from shared.events.log import Fact
+from shared.models import Base, Deployment, Job, Leased, Listener, Reminder, WebhookDelivery
+from shared.usecases import reminder_scan, webhooks
+from shared.usecases.validation import validate_job
+from shared.usecases.webhooks import NewWebhook
+from tests.support.fleet import Fleet, server_upload
+from tests.support.listeners import add_listener
+from tests.support.reminders import add_certificate
+
+REGION = "cn-hangzhou"
+
+
+def leased_models() -> list[type[Any]]:
+    """Every mapped class whose rows workers own."""
+    mapped = (mapper.class_ for mapper in Base.registry.mappers)
+    return sorted((each for each in mapped if issubclass(each, Leased)), key=lambda each: str(each.__tablename__))
+
+
+def due_row(fleet: Fleet, model: type[Any]) -> str:
+    """The id of a row that is due at ``fleet.now`` and that nobody owns."""
+    makers = {Job: _job, Deployment: _deployment, Listener: _listener, WebhookDelivery: _delivery, Reminder: _reminder}
+    return makers[model](fleet)
+
+
+def fill(fleet: Fleet, model: type[Any], row_id: str, *, rows: int, final: str | None) -> None:
+    """Copies of a row, straight into the table; ``final``: the state of those that are never due again."""
+    columns = [column.name for column in model.__table__.columns]
+    values = {name: f'"{name}"' for name in columns} | {"id": f"'{final or 'due'}-' || n || '-' || id"}
+    if final is not None:
+        values |= {"state": f"'{final}'", "next_attempt_at": "NULL", "next_wake_at": "NULL", "lease_until": "NULL"}
+    # Copies share what is unique of their subjects (certificate, event): each gets one of its own that is not there.
+    values |= {name: f"'{name}-' || n || '-{final}'" for name in ("certificate_id", "event_id", "name")}
+    chosen = ", ".join(values[name] for name in columns)
+    names = ", ".join(f'"{name}"' for name in columns)
+    table = model.__tablename__
+    with fleet.transaction() as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))  # the subjects need not be there
+        session.execute(
+            text(
+                f"INSERT INTO {table} ({names}) SELECT {chosen} "  # noqa: S608 - our own names
+                f"FROM {table}, generate_series(1, :rows) n WHERE id = :id"
+            ),
+            {"rows": rows, "id": row_id},
+        )
+
+
+def _job(fleet: Fleet) -> str:
+    return fleet.submit(server_upload(regions=[REGION]))[0]
+
+
+def _deployment(fleet: Fleet) -> str:
+    job_id, certificate_id = fleet.submit(server_upload(regions=[REGION]))
+    validate_job(fleet.context, job_id, now=fleet.now)
+    return fleet.deployments(certificate_id)[REGION].id
+
+
+def _listener(fleet: Fleet) -> str:
+    _, certificate_id = fleet.submit(server_upload(regions=[REGION]))
+    fleet.run()
+    return add_listener(fleet, REGION, ["www.example.com"], server=certificate_id)
+
+
+def _delivery(fleet: Fleet) -> str:
+    with fleet.transaction() as session:
+        request = NewWebhook(url="https://hooks.example.com/", types=("*",))
+        webhooks.create_webhook(fleet.context, session, fleet.caller, request, now=fleet.now)
+        log.append(session, fleet.caller.account_id, [Fact(type=EventType.JOB_SUCCEEDED, data={})], now=fleet.now)
+        session.flush()
+        return session.execute(select(WebhookDelivery.id)).scalar_one()
+
+
+def _reminder(fleet: Fleet) -> str:
+    add_certificate(fleet, left=timedelta(days=10))
+    reminder_scan.scan(fleet.context, now=fleet.now)
+    with fleet.transaction() as session:
+        return session.execute(select(Reminder.id)).scalar_one()
