@@ -9,6 +9,7 @@
     key_policy = ["rsa-1024", "rsa-2048", "rsa-4096"]   # optional
     quota = { server = 100, ca = 100 }                  # optional; per account
     max_attempts = 6                                    # optional; then the deployment is failed
+    retry = { base_seconds = 2, cap_seconds = 600, deadline_seconds = 3600 }   # optional; no deadline by default
     listener_address = "192.0.2.10:443"                 # optional; where clients, and our proofs, knock
     repair = true                                       # optional; put right what somebody changed by hand
     [region.settings]
@@ -19,7 +20,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,12 +40,28 @@ DEFAULT_QUOTA: Final = 100
 DEFAULT_MAX_ATTEMPTS: Final = 6
 """With full jitter up to ten minutes (shared/domain/retries.py) the last try comes about half an hour later at most."""
 
+_RETRY_KEYS: Final = ("base_seconds", "cap_seconds", "deadline_seconds")
+_LONGEST: Final = 10**9
+
 _PORTS: Final = 1 << 16
 
 _REGION_ID: Final = re.compile(r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z")
 _KEYS: Final = frozenset(
-    {"id", "name", "driver", "settings", "key_policy", "quota", "max_attempts", "listener_address", "repair"}
+    {"id", "name", "driver", "settings", "key_policy", "quota", "max_attempts", "retry", "listener_address", "repair"}
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLimits:
+    """How often, how soon and how long a region is tried again; ``deadline`` counts from the first attempt."""
+
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    base: timedelta = timedelta(seconds=2)
+    cap: timedelta = timedelta(minutes=10)
+    deadline: timedelta | None = None
+
+
+DEFAULT_RETRY_LIMITS: Final = RetryLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +82,7 @@ class Region:
     settings: dict[str, Any] = field(default_factory=dict, repr=False, hash=False)
     key_policy: frozenset[str] = DEFAULT_KEY_POLICY
     quota: Quota = Quota()
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    retry: RetryLimits = DEFAULT_RETRY_LIMITS
     listener_address: str | None = None
     repair: bool = False
     """Whether what drifted is put right by us; otherwise it is only told."""
@@ -142,6 +160,8 @@ def _problems_of_limits(entry: dict[str, Any], where: str) -> list[str]:
     attempts = entry.get("max_attempts", 1)
     if not isinstance(attempts, int) or attempts < 1:
         problems.append(f"{where}: max_attempts takes a whole number from 1.")
+    if not _is_retry(entry.get("retry", {})):
+        problems.append(f"{where}: retry takes {', '.join(_RETRY_KEYS)}, numbers above 0.")
     address = entry.get("listener_address", "localhost:443")
     if not isinstance(address, str) or not _is_address(address):
         problems.append(f'{where}: listener_address takes "host:port", for example "192.0.2.10:443" or "[::1]:443".')
@@ -156,6 +176,22 @@ def _is_address(text: str) -> bool:
     return bool(host) and (is_bracketed or ":" not in host) and port.isdecimal() and 0 < int(port) < _PORTS
 
 
+def _retry_limits(entry: dict[str, Any]) -> RetryLimits:
+    given = {name.removesuffix("_seconds"): timedelta(seconds=value) for name, value in entry.get("retry", {}).items()}
+    limits = RetryLimits(max_attempts=entry.get("max_attempts", DEFAULT_MAX_ATTEMPTS), **given)
+    return replace(limits, cap=max(limits.base, limits.cap))
+
+
+def _is_retry(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        name in _RETRY_KEYS
+        and isinstance(number, int | float)
+        and not isinstance(number, bool)
+        and 0 < number < _LONGEST
+        for name, number in value.items()
+    )
+
+
 def _region(entry: dict[str, Any]) -> Region:
     return Region(
         id=entry["id"],
@@ -164,7 +200,7 @@ def _region(entry: dict[str, Any]) -> Region:
         settings=dict(entry.get("settings", {})),
         key_policy=frozenset(entry["key_policy"]) if entry.get("key_policy") else DEFAULT_KEY_POLICY,
         quota=Quota(**entry.get("quota", {})),
-        max_attempts=entry.get("max_attempts", DEFAULT_MAX_ATTEMPTS),
+        retry=_retry_limits(entry),
         listener_address=entry.get("listener_address"),
         repair=entry.get("repair", False),
     )

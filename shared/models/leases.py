@@ -76,12 +76,12 @@ def _claim_due(
         )
         .order_by(Deployment.next_attempt_at, Deployment.id)
         .limit(limit)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
+        .with_for_update(key_share=True, skip_locked=True)
+        .cte("due")
     )
     statement = (
         update(Deployment)
-        .where(Deployment.id.in_(due))
+        .where(Deployment.id.in_(select(due.c.id)))
         .values(fence=Deployment.fence + 1, lease_until=now + lease, next_wake_at=now + lease)
         .returning(Deployment)
         .execution_options(synchronize_session=False)
@@ -101,7 +101,7 @@ def owned_deployments(session: Session, fences: Mapping[str, int]) -> list[Deplo
         select(Deployment)
         .where(tuple_(Deployment.id, Deployment.fence).in_(list(fences.items())))
         .order_by(Deployment.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     return list(session.execute(statement).scalars())
@@ -112,7 +112,7 @@ def owned(session: Session, model: type[Row], row_id: str, *, fence: int) -> Row
     statement = (
         select(model)
         .where(model.id == row_id, model.fence == fence)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     return session.execute(statement).scalar_one_or_none()
@@ -143,7 +143,7 @@ def take_unowned(session: Session, model: type[LeasedRow], *, now: datetime, lim
         .where(table.next_wake_at <= now)
         .order_by(table.next_wake_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
         .cte("found")  # PostgreSQL runs it once: a sub-query that locks may be run again for each row of the join
     )
     statement = (

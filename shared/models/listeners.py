@@ -102,3 +102,8 @@ class Balancer(Base):
     next_patrol_at: Mapped[datetime | None]
     patrol_error: Mapped[dict[str, Any] | None]
     """Why it could not be asked the last time, ``{code, message, retryable}``; none once it answered."""
+    silences: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Attempts in a row that the balancer did not answer (``shared/domain/circuits.py``)."""
+    circuit_opened_at: Mapped[datetime | None]
+    circuit_retry_at: Mapped[datetime | None]
+    circuit_error: Mapped[dict[str, Any] | None]

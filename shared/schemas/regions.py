@@ -8,6 +8,14 @@ from shared.schemas.base import Answer, instant, optional_text, text
 from shared.schemas.errors import ErrorOut
 
 
+class CircuitOut(Answer):
+    """Whether the region is left alone because its load balancer did not answer several times in a row."""
+
+    state = text("closed: as usual; open: nothing is tried until retry_at; half_open: the next attempt decides.")
+    opened_at = instant("Since when; null while it is closed.")
+    retry_at = instant("When it is tried again by itself; null while it is closed.")
+
+
 class RegionHealthOut(Answer):
     """How the account's recent deployments to the region went, and whether its load balancer answers the patrol."""
 
@@ -15,6 +23,7 @@ class RegionHealthOut(Answer):
     last_success_at = instant("The last deployment or removal that succeeded.")
     last_answer_at = instant("When its load balancer last told the patrol what it holds.")
     last_error = fields.Nested(ErrorOut, allow_none=True)
+    circuit = fields.Nested(CircuitOut)
 
 
 class UsageOut(Answer):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import null, select, tuple_, update
+from sqlalchemy import func, null, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.domain.attempts import AttemptAction, AttemptOutcome
@@ -81,11 +81,21 @@ def failed(session: Session, row: Deployment | Listener, *, now: datetime) -> No
     _end(session, type(row), {row.id: row.fence}, AttemptOutcome.FAILED, error=row.error, now=now)
 
 
-def lost(session: Session, row: Deployment | Listener, *, now: datetime) -> None:
-    """Whoever claims a row again learns that the attempts before it, if one never ended, are lost."""
+def lost(session: Session, row: Deployment | Listener, *, now: datetime) -> bool:
+    """Whoever claims a row again ends the attempts before it that never ended; whether there was one."""
     subject = _subject(type(row))
     statement = update(Attempt).where(subject == row.id, Attempt.ended_at.is_(None), Attempt.fence < row.fence)
-    session.execute(statement.values(outcome=AttemptOutcome.LOST, error=_LOST, ended_at=now))
+    ended = statement.values(outcome=AttemptOutcome.LOST, error=_LOST, ended_at=now).returning(Attempt.id)
+    return bool(session.execute(ended.execution_options(synchronize_session=False)).all())
+
+
+def elapsed(session: Session, row: Deployment | Listener, *, now: datetime) -> timedelta:
+    """How long the row's job has been trying."""
+    first = select(func.min(Attempt.started_at)).where(
+        Attempt.job_id == row.job_id, _subject(type(row)) == row.id, Attempt.number <= row.attempt
+    )
+    began = session.execute(first).scalar_one()
+    return now - began if began else timedelta(0)
 
 
 def _end(

@@ -11,7 +11,6 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.config.regions import DEFAULT_MAX_ATTEMPTS
 from shared.domain.listeners import ListenerShape, ListenerState
 from shared.domain.retries import after_failure
 from shared.domain.rollout import FINAL_JOBS, DeploymentState, JobState, ServedState
@@ -62,9 +61,8 @@ def repair_listener(session: Session, listener: Listener, *, now: datetime) -> N
 
 def work_on_listener(context: Context, site: Site, listener_id: str) -> None:
     """Bind or unbind it, if it is due and nobody else is at it. Safe to call at any time."""
-    clock = site.tools.clock
     with context.transaction() as session:
-        plan = _claim(context, session, listener_id, now=clock())
+        plan = _claim(context, session, site, listener_id)
     if plan is None:
         return
     if plan.is_cancelled:
@@ -77,17 +75,18 @@ def work_on_listener(context: Context, site: Site, listener_id: str) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the listener's job must get an answer
         _record_failure(context, site, plan, error)
     else:
-        _record_success(context, plan, verdict, now=clock())
+        _record_success(context, site, plan, verdict)
 
 
-def _claim(context: Context, session: Session, listener_id: str, *, now: datetime) -> _Plan | None:
+def _claim(context: Context, session: Session, site: Site, listener_id: str) -> _Plan | None:
+    now = site.tools.clock()
     fence = leases.claim(session, Listener, listener_id, now=now, lease=context.settings.lease)
     if fence is None:
         return None
     listener = session.get_one(Listener, listener_id)
     is_unbinding = listener.state == ListenerState.UNBINDING
-    is_exhausted = listener.attempt >= _max_attempts(context, listener)
-    job = session.get_one(Job, listener.job_id, with_for_update=True)
+    is_exhausted = listener.attempt >= site.retry_limits.max_attempts
+    job = session.get_one(Job, listener.job_id, with_for_update={"key_share": True})
     is_cancelled = _is_cancelled(job)
     if listener.attempt:
         attempts.lost(session, listener, now=now)
@@ -210,12 +209,14 @@ def _must_be_there(context: Context, site: Site, shape: ListenerShape) -> None:
         )
 
 
-def _record_success(context: Context, plan: _Plan, verdict: Verdict | None, *, now: datetime) -> None:
+def _record_success(context: Context, site: Site, plan: _Plan, verdict: Verdict | None) -> None:
+    now = site.tools.clock()
     with context.transaction() as session:
         listener = _owned(session, plan)
         if listener is None:
             return
         attempts.succeeded(session, Listener, {listener.id: plan.fence}, now=now)
+        site.fuse.note(session, None, now=now)
         facts = (
             _unbound(session, listener, now=now)
             if verdict is None
@@ -230,7 +231,7 @@ def _owned(session: Session, plan: _Plan) -> Listener | None:
     used = {*serving.certificates_of(plan.change.wanted), *(serving.certificates_of(before) if before else ())}
     listener = session.get_one(Listener, plan.change.listener_id)
     statement = select(Deployment.id).where(Deployment.certificate_id.in_(used), Deployment.region == listener.region)
-    session.execute(statement.order_by(Deployment.id).with_for_update()).all()
+    session.execute(statement.order_by(Deployment.id).with_for_update(key_share=True)).all()
     owned = leases.owned(session, Listener, listener.id, fence=plan.fence)
     if owned is None:
         log.info("listener_superseded", listener_id=listener.id, fence=plan.fence)
@@ -287,16 +288,18 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
         listener = _owned(session, plan)
         if listener is None:
             return
+        site.fuse.note(session, error, now=now)
         decision = after_failure(
             error,
             attempt=listener.attempt,
-            max_attempts=_max_attempts(context, listener),
             chance=random.random(),  # noqa: S311 - jitter, not a secret
+            limits=site.retry_limits,
+            elapsed=attempts.elapsed(session, listener, now=now),
         )
         listener.error = error_document(error, retryable=decision.retry)
         listener.updated_at = now
         if decision.retry:
-            is_cancelled = _is_cancelled(session.get_one(Job, listener.job_id, with_for_update=True))
+            is_cancelled = _is_cancelled(session.get_one(Job, listener.job_id, with_for_update={"key_share": True}))
             at = now if is_cancelled else now + decision.after
             _try_again(session, listener, at, is_unbinding=plan.is_unbinding)
         attempts.failed(session, listener, now=now)
@@ -331,8 +334,3 @@ def _settle(session: Session, listener: Listener, facts: list[Fact], *, is_faile
         settlement.settle_region(session, listener.job_id, *facts, now=now)
     else:
         events.append(session, listener.account_id, facts, now=now)
-
-
-def _max_attempts(context: Context, listener: Listener) -> int:
-    region = context.settings.regions.get(listener.region)
-    return region.max_attempts if region else DEFAULT_MAX_ATTEMPTS

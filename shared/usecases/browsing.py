@@ -138,7 +138,7 @@ def find_job(session: Session, caller: Caller, job_id: str, *, lock: bool = Fals
     """
     statement = select(Job).where(Job.id == job_id, Job.account_id == caller.account_id)
     if lock:
-        statement = statement.with_for_update()
+        statement = statement.with_for_update(key_share=True)
     job = session.execute(statement).scalar_one_or_none()
     if job is None:
         raise NotFound("There is no such job.", hint="GET /v1/jobs lists yours.")

@@ -126,7 +126,7 @@ def _try_no_more(session: Session, row: Deployment | Listener, *, now: datetime)
 
 def _unowned(session: Session, model: type[_Row], job: Job, *, now: datetime) -> list[_Row]:
     """What nobody is at, without those whose rows somebody has locked."""
-    statement = _waiting(model, job, now=now).order_by(model.id).with_for_update(skip_locked=True)
+    statement = _waiting(model, job, now=now).order_by(model.id).with_for_update(key_share=True, skip_locked=True)
     return list(session.execute(statement.execution_options(populate_existing=True)).scalars())
 
 

@@ -18,11 +18,10 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.config.regions import DEFAULT_MAX_ATTEMPTS
 from shared.domain.certificates import Material
-from shared.domain.retries import after_failure, is_retryable
+from shared.domain.retries import after_failure, is_retryable, must_read_first
 from shared.domain.rollout import DeploymentState, Intent, JobState
-from shared.errors import DriverError, OutcomeUnknown
+from shared.errors import Corrupt, DriverError, OutcomeUnknown
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Certificate, Deployment, Job, JobDeployment, leases
@@ -55,6 +54,8 @@ class _Plan:
     """No attempt is left after this one."""
     is_exhausted: bool
     """No attempt is left, and the last one never answered: it took its worker with it."""
+    must_read_first: bool
+    """Nobody knows what the last attempt changed: it never answered, or its answer was lost."""
     switch: Switch | None
     """What the certificate replaces in this region, and which listeners move to it."""
     is_cancelled: bool
@@ -106,7 +107,7 @@ def _work_on(context: Context, site: Site, plan: _Plan) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
         _record_failure(context, site, plan, error)
     else:
-        _record_success(context, plan, result, now=site.tools.clock())
+        _record_success(context, site, plan, result)
 
 
 def _claim(context: Context, session: Session, site: Site, *, limit: int) -> list[_Plan]:
@@ -124,7 +125,7 @@ def _claim(context: Context, session: Session, site: Site, *, limit: int) -> lis
         else:
             leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
     plans = [
-        _plan(context, session, row, job=jobs_of[row.job_id], certificate=certificates[row.certificate_id], now=now)
+        _plan(session, site, row, job=jobs_of[row.job_id], certificate=certificates[row.certificate_id])
         for row in ready
     ]
     _announce(session, [row for row, plan in zip(ready, plans, strict=True) if plan.is_attempt], now=now)
@@ -144,14 +145,12 @@ def _jobs_and_certificates(
     return {job.id: job for job, _ in rows}, {certificate.id: certificate for _, certificate in rows}
 
 
-def _plan(
-    context: Context, session: Session, deployment: Deployment, *, job: Job, certificate: Certificate, now: datetime
-) -> _Plan:
-    max_attempts = _max_attempts(context, deployment)
+def _plan(session: Session, site: Site, deployment: Deployment, *, job: Job, certificate: Certificate) -> _Plan:
+    now = site.tools.clock()
+    max_attempts = site.retry_limits.max_attempts
     is_exhausted = deployment.attempt >= max_attempts
     is_cancelled = job.cancel_requested_at is not None and not _has_moved(deployment)
-    if deployment.attempt:
-        attempts.lost(session, deployment, now=now)
+    is_lost = bool(deployment.attempt) and attempts.lost(session, deployment, now=now)
     if not is_exhausted and not is_cancelled:
         _begin(deployment, now=now)
     intent = Intent(deployment.intent)
@@ -165,6 +164,7 @@ def _plan(
         remote_id=deployment.remote_id,
         is_last=deployment.attempt >= max_attempts,
         is_exhausted=is_exhausted,
+        must_read_first=is_lost or must_read_first((deployment.error or {}).get("code")),
         switch=switching.plan_switch(session, deployment) if replaces else None,
         is_cancelled=is_cancelled,
         attempt=deployment.attempt,
@@ -202,11 +202,6 @@ def _announce(session: Session, deployments: Iterable[Deployment], *, now: datet
         begun[deployment.account_id].append(attempts.of_deployment(deployment, now=now))
     for account_id in sorted(facts):
         events.append(session, account_id, facts[account_id], now=now, beside=begun[account_id])
-
-
-def _max_attempts(context: Context, deployment: Deployment) -> int:
-    region = context.settings.regions.get(deployment.region)
-    return region.max_attempts if region else DEFAULT_MAX_ATTEMPTS
 
 
 def _stage_together(context: Context, site: Site, plans: Sequence[_Plan]) -> dict[str, _Result]:
@@ -253,11 +248,19 @@ def _act(context: Context, site: Site, plan: _Plan) -> _Result:
     if plan.intent is Intent.REMOVE:
         switching.retire_named(driver, name, remote_id=plan.remote_id)
         return _Result()
-    staged = driver.stage(material, owner=owner)
+    staged = _found(driver, name, material) if plan.must_read_first else None
+    staged = staged or driver.stage(material, owner=owner)
     if plan.switch:
         own = Owned(deployment_id=plan.deployment_id, fence=plan.fence)
         _replace(context, site, driver, plan.switch, own=own, staged=staged.ref, is_last=plan.is_last)
     return _staged(driver, staged, material, checked_at=site.tools.clock())
+
+
+def _found(driver: Driver, name: ObjectName, material: Material) -> Staged | None:
+    """What an attempt that never answered has staged after all; a balancer that tells no fingerprint is asked again."""
+    held = driver.snapshot().find(name)
+    is_same = held is not None and held.fingerprint_sha256 == material.fingerprint_sha256
+    return Staged(ref=held.ref, created=False) if held is not None and is_same else None
 
 
 def _give_up(context: Context, site: Site, driver: Driver, plan: _Plan, name: ObjectName) -> OutcomeUnknown:
@@ -297,6 +300,7 @@ def _record_staged(context: Context, site: Site, done: Sequence[tuple[_Plan, _Re
         for deployment in owned:
             _note_staged(deployment, results[deployment.id], now=now)
         attempts.succeeded(session, Deployment, {row.id: row.fence for row in owned}, now=now)
+        site.fuse.note(session, None, now=now)
         facts = settlement.succeed_all(session, owned, now=now)
         settlement.settle_regions(session, facts, now=now)
     if len(owned) < len(done):
@@ -309,7 +313,8 @@ def _note_staged(deployment: Deployment, result: _Result, *, now: datetime) -> N
     deployment.deployed_at = now
 
 
-def _record_success(context: Context, plan: _Plan, result: _Result, *, now: datetime) -> None:
+def _record_success(context: Context, site: Site, plan: _Plan, result: _Result) -> None:
+    now = site.tools.clock()
     with context.transaction() as session:
         if plan.intent is Intent.REMOVE:  # the last removal may end the certificate, whose row comes before deployments
             session.get_one(Certificate, plan.certificate.id, with_for_update={"key_share": True})
@@ -322,6 +327,7 @@ def _record_success(context: Context, plan: _Plan, result: _Result, *, now: date
         if plan.intent is Intent.DEPLOY:
             _note_staged(deployment, result, now=now)
         attempts.succeeded(session, Deployment, {deployment.id: deployment.fence}, now=now)
+        site.fuse.note(session, None, now=now)
         facts = [settlement.succeed(session, deployment, now=now)]
         if plan.switch:
             facts += switching.finish(session, plan.switch, deployment, now=now)
@@ -329,7 +335,8 @@ def _record_success(context: Context, plan: _Plan, result: _Result, *, now: date
 
 
 def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception) -> None:
-    log.warning(
+    tell = log.error if isinstance(error, Corrupt) else log.warning
+    tell(
         "deployment_attempt_failed",
         deployment_id=plan.deployment_id,
         region=site.region_id,
@@ -342,17 +349,18 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
             return
-        _retry_or_fail(context, session, deployment, plan, error, now=now)
+        site.fuse.note(session, error, now=now)
+        _retry_or_fail(session, site, deployment, plan, error)
 
 
-def _retry_or_fail(
-    context: Context, session: Session, deployment: Deployment, plan: _Plan, error: Exception, *, now: datetime
-) -> None:
+def _retry_or_fail(session: Session, site: Site, deployment: Deployment, plan: _Plan, error: Exception) -> None:
+    now = site.tools.clock()
     decision = after_failure(
         error,
         attempt=deployment.attempt,
-        max_attempts=_max_attempts(context, deployment),
         chance=random.random(),  # noqa: S311 - jitter, not a secret
+        limits=site.retry_limits,
+        elapsed=attempts.elapsed(session, deployment, now=now),
     )
     is_cancelled = decision.retry and _is_cancelled(session, plan)
     is_over = not decision.retry or (is_cancelled and _has_moved(deployment))
@@ -379,7 +387,7 @@ def _retry_or_fail(
 
 def _is_cancelled(session: Session, plan: _Plan) -> bool:
     """By the job's row, locked: whoever cancels it after us finds the deployment waiting, and not us at work."""
-    job = session.get_one(Job, plan.job_id, with_for_update=True)
+    job = session.get_one(Job, plan.job_id, with_for_update={"key_share": True})
     return job.cancel_requested_at is not None
 
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared.domain.circuits import CircuitState
 from shared.models import Balancer, Deployment, Job, Listener, Reminder, WebhookDelivery
+from shared.usecases.circuits import circuit_of
 from shared.usecases.periodic import Periodic, last_runs
 
 _WAITING: Final[dict[str, Any]] = {
@@ -26,7 +28,8 @@ class Figures:
     """Counts by (kind, state) of rows that are not final; how late each kind is; when periodic tasks last ran.
 
     ``served``: listeners by what the last handshakes proved. ``drifting``: deployments that are not as deployed.
-    ``patrol_age_seconds``: by region, since its balancer was last asked what it holds, and answered.
+    ``patrol_age_seconds``: by region, since its balancer was last asked what it holds, and answered. ``circuits``: by
+    region, whether it is left alone because its balancer does not answer.
     """
 
     waiting: dict[tuple[str, str], int]
@@ -35,6 +38,7 @@ class Figures:
     served: dict[str, int]
     drifting: int
     patrol_age_seconds: dict[str, float]
+    circuits: dict[str, CircuitState]
 
 
 def read_figures(session: Session, *, now: datetime) -> Figures:
@@ -53,6 +57,7 @@ def read_figures(session: Session, *, now: datetime) -> Figures:
         served=_served(session),
         drifting=_drifting(session),
         patrol_age_seconds=_patrol_ages(session, now=now),
+        circuits={row.region: circuit_of(row).state(now) for row in session.execute(select(Balancer)).scalars()},
     )
 
 

@@ -80,7 +80,7 @@ def store(context: Context, session: Session, caller: Caller, reservation: Reser
 def forget_old(session: Session, *, now: datetime, limit: int = 500) -> int:
     """Delete up to ``limit`` answers older than ``KEPT``; returns how many. Repeat until 0."""
     old = select(IdempotentAnswer.id).where(IdempotentAnswer.created_at < now - KEPT)
-    ids = list(session.execute(old.limit(limit).with_for_update(skip_locked=True)).scalars())
+    ids = list(session.execute(old.limit(limit).with_for_update(key_share=True, skip_locked=True)).scalars())
     session.execute(delete(Secret).where(Secret.subject_id.in_(ids), Secret.purpose == Purpose.ANSWER))
     session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.id.in_(ids)))
     return len(ids)

@@ -143,7 +143,12 @@ def _queued(job: Job) -> Fact:
 
 def deployments_of(session: Session, job: Job) -> list[Deployment]:
     """The deployments that the job drives, in order of region, locked."""
-    statement = select(Deployment).where(Deployment.job_id == job.id).order_by(Deployment.region).with_for_update()
+    statement = (
+        select(Deployment)
+        .where(Deployment.job_id == job.id)
+        .order_by(Deployment.region)
+        .with_for_update(key_share=True)
+    )
     return list(session.execute(statement).scalars())
 
 

@@ -142,7 +142,7 @@ def find_listener(session: Session, caller: Caller, listener_id: str, *, lock: b
         Listener.id == listener_id, Listener.account_id == caller.account_id, Listener.deleted_at.is_(None)
     )
     if lock:
-        statement = statement.with_for_update().execution_options(populate_existing=True)
+        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
     listener = session.execute(statement).scalar_one_or_none()
     if listener is None:
         raise NotFound("There is no such listener.", hint="GET /v1/listeners lists yours.")

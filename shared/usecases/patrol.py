@@ -121,7 +121,7 @@ def _take_listeners(session: Session, every: timedelta, *, now: datetime) -> lis
         .where(Listener.next_probe_at <= now)
         .order_by(Listener.next_probe_at)
         .limit(BATCH)
-        .with_for_update(skip_locked=True)
+        .with_for_update(key_share=True, skip_locked=True)
         .scalar_subquery()
     )
     statement = (

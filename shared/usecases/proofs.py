@@ -64,7 +64,7 @@ def hold(session: Session, listener_id: str) -> Listener | None:
         return None
     region, *certificates = known
     _deployments(session, region, certificates)
-    return session.get(Listener, listener_id, with_for_update=True, populate_existing=True)
+    return session.get(Listener, listener_id, with_for_update={"key_share": True}, populate_existing=True)
 
 
 def record(session: Session, listener: Listener, verdict: Verdict, *, now: datetime, every: timedelta) -> list[Fact]:
@@ -131,7 +131,7 @@ def _deployments(session: Session, region: str, certificates: Sequence[str | Non
         select(Deployment)
         .where(Deployment.certificate_id.in_(wanted), Deployment.region == region)
         .order_by(Deployment.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     return list(session.execute(statement).scalars())

@@ -13,6 +13,7 @@ from sqlalchemy import null, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from shared.config.regions import Region
+from shared.domain.circuits import Circuit
 from shared.domain.drift import DriftCode, Finding, Witness
 from shared.domain.listeners import ListenerState
 from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState
@@ -24,6 +25,7 @@ from shared.telemetry import describe_exception
 from shared.usecases import balancers, proofs
 from shared.usecases import driver as drivers
 from shared.usecases.attempts import error_document
+from shared.usecases.circuits import Fuse
 from shared.usecases.context import Context
 from shared.usecases.driver import AnomalyKind, Driver, ObjectName, Ref, Snapshot, StagedObject
 from shared.usecases.listener_findings import BoundListener, bound_listeners, listener_findings
@@ -170,7 +172,7 @@ def _locked(session: Session, deployment_ids: Sequence[str]) -> list[Deployment]
         select(Deployment)
         .where(Deployment.id.in_(deployment_ids), Deployment.state == DeploymentState.DEPLOYED)
         .order_by(Deployment.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     return list(session.execute(statement).scalars())
@@ -302,6 +304,7 @@ def _site(context: Context, tools: RegionTools, region: Region, fence: int) -> S
         region=region,
         fence=fence,
         tools=tools,
+        fuse=Fuse(region=region.id, circuit=Circuit()),
         renew=lambda: balancers.renew(context, region.id, fence, now=tools.clock()),
     )
 

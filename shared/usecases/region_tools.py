@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from shared.config.regions import Region
+from shared.config.regions import DEFAULT_RETRY_LIMITS, Region, RetryLimits
 from shared.domain.served import Client, Handshake
 from shared.errors import Unsupported
+from shared.usecases.circuits import Fuse
 from shared.usecases.clock import Clock
 from shared.usecases.driver import Driver
 from shared.usecases.proof import Prober
@@ -40,7 +41,7 @@ class Superseded(Exception):
 class Site:
     """One region while we are its only writer.
 
-    ``renew``: hold it for another lease; False when somebody else holds it by now.
+    ``renew``: hold it for another lease; False when somebody else holds it by now. ``fuse``: its circuit breaker.
     """
 
     region_id: str
@@ -48,6 +49,12 @@ class Site:
     fence: int
     tools: RegionTools
     renew: Callable[[], bool]
+    fuse: Fuse
+
+    @property
+    def retry_limits(self) -> RetryLimits:
+        """The operator's, or the usual ones for a region that is no longer declared."""
+        return self.region.retry if self.region else DEFAULT_RETRY_LIMITS
 
     def stay(self) -> None:
         """Go on being the only writer, in work that may take longer than one lease.

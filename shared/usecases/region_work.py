@@ -16,8 +16,9 @@ from sqlalchemy import exists, or_, select
 from sqlalchemy.orm import Session
 
 from shared.models import Deployment, Listener, leases
-from shared.usecases import balancers
+from shared.usecases import balancers, circuits
 from shared.usecases.binding import work_on_listener
+from shared.usecases.circuits import Fuse
 from shared.usecases.context import Context
 from shared.usecases.deployment import work_on_deployments
 from shared.usecases.region_tools import RegionTools, Site
@@ -42,38 +43,53 @@ def work_in_region(context: Context, tools: RegionTools, region_id: str) -> None
     Safe to call at any time. What becomes due between our last look and our giving the region back is looked for once
     more: its own wake-up may have found the region held.
     """
-    due = [True]
+    due: list[Fuse] = []
 
     def look(session: Session) -> None:
-        due[0] = _is_anything_due(session, region_id, now=tools.clock())
+        due[:] = _look(session, region_id, now=tools.clock())
 
     with context.transaction() as session:
         look(session)
-    while due[0]:
+    while due:
+        fuse = due.pop()
         with balancers.writing(context, region_id, clock=tools.clock, leaving=look) as fence:
-            if fence is None or not _work(context, tools, region_id, fence):
+            if fence is None or not _work(context, tools, fence, fuse):
                 return
 
 
-def _work(context: Context, tools: RegionTools, region_id: str, fence: int) -> bool:
+def _look(session: Session, region_id: str, *, now: datetime) -> list[Fuse]:
+    """The region's circuit, if something is due there and may be tried; what may not is put off."""
+    if not _is_anything_due(session, region_id, now=now):
+        return []
+    fuse = circuits.load(session, region_id)
+    if not fuse.is_open(now):
+        return [fuse]
+    count = circuits.put_off(session, fuse, now=now)
+    log.info("region_left_alone", region=region_id, count=count, until=fuse.circuit.retry_at)
+    return []
+
+
+def _work(context: Context, tools: RegionTools, fence: int, fuse: Fuse) -> bool:
     """Whether we were its writer to the end."""
+    region_id = fuse.region
     site = Site(
         region_id=region_id,
         region=context.settings.regions.get(region_id),
         fence=fence,
         tools=tools,
         renew=lambda: balancers.renew(context, region_id, fence, now=tools.clock()),
+        fuse=fuse,
     )
     limit = 1
     renew_at = tools.clock() + context.settings.lease / 3
-    while True:
+    while not fuse.is_open(tools.clock()):
         if tools.clock() >= renew_at:
             if not _is_still_ours(site):
                 return False
             renew_at = tools.clock() + context.settings.lease / 3
         began = time.monotonic()
         if done := work_on_deployments(context, site, limit=limit):
-            limit = _fitting((time.monotonic() - began) / done, context.settings.lease)
+            limit = _fitting((time.monotonic() - began) / done, context.settings.lease) if fuse.is_whole() else 1
             continue
         with context.transaction() as session:
             listener_id = _next_listener(session, region_id, now=tools.clock())
@@ -82,6 +98,7 @@ def _work(context: Context, tools: RegionTools, region_id: str, fence: int) -> b
         if not _is_still_ours(site):
             return False
         work_on_listener(context, site, listener_id)
+    return True
 
 
 def _fitting(seconds_each: float, lease: timedelta) -> int:

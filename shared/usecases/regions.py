@@ -13,6 +13,7 @@ from shared.config.regions import Region
 from shared.domain.certificates import CertificateType
 from shared.domain.rollout import DeploymentState
 from shared.models import Balancer, Deployment
+from shared.usecases import circuits
 from shared.usecases.context import Context
 from shared.usecases.driver_registry import capabilities_of
 from shared.usecases.key_policies import effective_key_policy
@@ -23,22 +24,17 @@ NOT_THE_REGIONS_FAULT: Final = ("certificate_rejected", "quota_exceeded", "inval
 
 Outcome = tuple[datetime, dict[str, Any] | None]
 
-Answer = tuple[datetime | None, dict[str, Any] | None]
-"""When the load balancer last told what it holds, and why it could not be asked since."""
 
-_NEVER_ASKED: Final[Answer] = (None, None)
-
-
-def list_regions(context: Context, session: Session, caller: Caller) -> list[dict[str, Any]]:
+def list_regions(context: Context, session: Session, caller: Caller, *, now: datetime) -> list[dict[str, Any]]:
     """Every declared region as this account sees it, in the operator's order."""
     used = _used_slots(session, caller)
     successes = _latest(session, caller, _succeeded())
     failures = _latest(session, caller, _failed())
-    answers = _answers(session)
+    balancers = {row.region: row for row in session.execute(select(Balancer)).scalars()}
     return [
         {
             **_document(region, used),
-            "health": _health(successes.get(region.id), failures.get(region.id), answers.get(region.id, _NEVER_ASKED)),
+            "health": _health(successes.get(region.id), failures.get(region.id), balancers.get(region.id), now=now),
         }
         for region in context.settings.regions.values()
     ]
@@ -60,9 +56,11 @@ def _document(region: Region, used: dict[tuple[str, str], int]) -> dict[str, Any
     }
 
 
-def _health(success: Outcome | None, failure: Outcome | None, answer: Answer) -> dict[str, Any]:
-    """How deployments went, and whether the patrol was answered the last time that it asked the load balancer."""
-    answered_at, silence = answer
+def _health(
+    success: Outcome | None, failure: Outcome | None, balancer: Balancer | None, *, now: datetime
+) -> dict[str, Any]:
+    """How deployments went, whether the load balancer answered the patrol, and whether it is left alone for now."""
+    silence = (balancer.circuit_error or balancer.patrol_error) if balancer else None
     if silence is not None or (failure is not None and (success is None or failure[0] > success[0])):
         state = "failing"
     else:
@@ -70,14 +68,10 @@ def _health(success: Outcome | None, failure: Outcome | None, answer: Answer) ->
     return {
         "state": state,
         "last_success_at": success[0] if success else None,
-        "last_answer_at": answered_at,
+        "last_answer_at": balancer.patrolled_at if balancer else None,
         "last_error": silence or (failure[1] if failure else None),
+        "circuit": circuits.document(balancer, now=now),
     }
-
-
-def _answers(session: Session) -> dict[str, Answer]:
-    statement = select(Balancer.region, Balancer.patrolled_at, Balancer.patrol_error)
-    return {region: (answered_at, error) for region, answered_at, error in session.execute(statement).all()}
 
 
 def _used_slots(session: Session, caller: Caller) -> dict[tuple[str, str], int]:

@@ -113,7 +113,7 @@ def remove_certificate(session: Session, caller: Caller, certificate_id: str, *,
 
 def _deployments(session: Session, certificate: Certificate) -> list[Deployment]:
     statement = select(Deployment).where(Deployment.certificate_id == certificate.id).order_by(Deployment.region)
-    return list(session.execute(statement.with_for_update()).scalars())
+    return list(session.execute(statement.with_for_update(key_share=True)).scalars())
 
 
 def _deployment(session: Session, certificate: Certificate, region: str) -> Deployment:

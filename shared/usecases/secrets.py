@@ -58,7 +58,12 @@ def drop(session: Session, subject_id: str, *purposes: Purpose) -> None:
 
 def rewrap_batch(session: Session, vault: Vault, *, limit: int = 500) -> int:
     """Re-wrap up to ``limit`` secrets that are not under the active KEK; returns how many. Repeat until 0."""
-    statement = select(Secret).where(Secret.kek_id != vault.active).limit(limit).with_for_update(skip_locked=True)
+    statement = (
+        select(Secret)
+        .where(Secret.kek_id != vault.active)
+        .limit(limit)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
     rows = session.execute(statement).scalars().all()
     for row in rows:
         binding = Binding(account_id=row.account_id, subject_id=row.subject_id, purpose=row.purpose)

@@ -81,7 +81,7 @@ def settle_regions(session: Session, facts: Sequence[Fact], *, now: datetime) ->
     by_job: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         by_job[fact.data["job_id"]].append(fact)
-    statement = select(Job).where(Job.id.in_(by_job)).order_by(Job.id).with_for_update()
+    statement = select(Job).where(Job.id.in_(by_job)).order_by(Job.id).with_for_update(key_share=True)
     owned = session.execute(statement.execution_options(populate_existing=True)).scalars().all()
     at_work = _at_work(session, by_job)
     told: dict[str, list[Fact]] = defaultdict(list)
@@ -173,7 +173,7 @@ def settle_region(session: Session, job_id: str, *facts: Fact, now: datetime) ->
     gets the lock last sees every answer.
     """
     session.flush()
-    job = session.get_one(Job, job_id, with_for_update=True, populate_existing=True)
+    job = session.get_one(Job, job_id, with_for_update={"key_share": True}, populate_existing=True)
     settle_job(session, job, now=now, facts=facts)
 
 

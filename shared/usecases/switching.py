@@ -157,7 +157,9 @@ def finish(session: Session, switch: Switch, deployment: Deployment, *, now: dat
     """Write down that the old certificates are gone from the region; the caller holds their certificates' rows."""
     facts: list[Fact] = []
     for incumbent in switch.incumbents:
-        row = session.get_one(Deployment, incumbent.deployment_id, with_for_update=True, populate_existing=True)
+        row = session.get_one(
+            Deployment, incumbent.deployment_id, with_for_update={"key_share": True}, populate_existing=True
+        )
         if row.state != DeploymentState.DEPLOYED:
             continue
         row.state = DeploymentState.REMOVED
@@ -258,7 +260,7 @@ def _lock_deployments(session: Session, switch: Switch, own: Owned) -> None:
     used.update(one for shape in shapes for one in serving.certificates_of(shape))
     region = select(Deployment.region).where(Deployment.id == own.deployment_id).scalar_subquery()
     statement = select(Deployment.id).where(Deployment.certificate_id.in_(sorted(used)), Deployment.region == region)
-    session.execute(statement.order_by(Deployment.id).with_for_update()).all()
+    session.execute(statement.order_by(Deployment.id).with_for_update(key_share=True)).all()
 
 
 def listener_fact(listener: Listener, change: str) -> Fact:
@@ -298,7 +300,7 @@ def _users(session: Session, region: str, certificate_ids: set[str], *, lock: bo
     )
     statement = statement.order_by(Listener.id)
     if lock:
-        statement = statement.with_for_update().execution_options(populate_existing=True)
+        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
     return list(session.execute(statement).scalars())
 
 

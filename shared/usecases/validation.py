@@ -114,7 +114,7 @@ def _give_up(context: Context, job_id: str, fence: int, *, error: CertfleetError
 
 def _fail_all(session: Session, job: Job, error: dict[str, Any], *, now: datetime) -> None:
     """The job ends without a verdict on the upload: every region of it is told why."""
-    certificate = session.get_one(Certificate, job.certificate_id, with_for_update=True)
+    certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
     if certificate.state == CertificateState.VALIDATING:
         certificate.state = CertificateState.REJECTED
         secrets.drop(session, certificate.id, Purpose.UPLOAD)

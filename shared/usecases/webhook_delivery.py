@@ -178,7 +178,7 @@ def _settle(session: Session, delivery: WebhookDelivery, verdict: Verdict, *, no
 
 
 def _disable(session: Session, endpoint_id: str, *, now: datetime) -> None:
-    endpoint = session.get_one(WebhookEndpoint, endpoint_id, with_for_update=True)
+    endpoint = session.get_one(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})
     if _is_live(endpoint):
         webhooks.disable(session, endpoint, reason=GONE_REASON, now=now)
 

@@ -137,7 +137,7 @@ def get_webhook(session: Session, account_id: str, endpoint_id: str, *, lock: bo
         WebhookEndpoint.deleted_at.is_(None),
     )
     if lock:
-        statement = statement.with_for_update().execution_options(populate_existing=True)
+        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
     endpoint = session.execute(statement).scalar_one_or_none()
     if endpoint is None:
         raise NotFound(f"There is no webhook {endpoint_id}.", hint="GET /v1/webhooks lists them.")
@@ -348,7 +348,7 @@ def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> 
     statement = (
         select(WebhookDelivery)
         .where(WebhookDelivery.id == delivery_id, WebhookDelivery.endpoint_id == endpoint.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     delivery = session.execute(statement).scalar_one_or_none()

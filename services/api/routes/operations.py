@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from services.api.calls import current_context, current_time
 from services.api.resource import Resource
+from shared.domain.circuits import CircuitState
 from shared.domain.rollout import ServedState
 from shared.errors import Transient
 from shared.schemas.operations import HealthOut, ReadinessOut
@@ -110,3 +111,9 @@ def _served_gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:
     for region, seconds in figures.patrol_age_seconds.items():
         ages.add_metric((region,), seconds)
     yield ages
+    circuits = GaugeMetricFamily(
+        "certfleet_region_circuit_open", "1: left alone, its balancer does not answer.", labels=("region",)
+    )
+    for region, circuit in figures.circuits.items():
+        circuits.add_metric((region,), circuit is not CircuitState.CLOSED)
+    yield circuits

@@ -19,4 +19,4 @@ blueprint = Resource("regions", __name__, tag="Regions")
 def index() -> ResponseReturnValueType:
     """List the regions: what they take and can do, the quota, and how they fare."""
     call = current_call()
-    return {"items": list_regions(call.context, call.session, call.caller), "next_cursor": None}
+    return {"items": list_regions(call.context, call.session, call.caller, now=call.now), "next_cursor": None}

@@ -200,7 +200,7 @@ def test_what_cannot_be_undone_keeps_its_slot_until_a_retry_or_a_removal_ends_it
 
 def test_a_retry_cancelled_before_it_begins_keeps_the_slot_of_what_may_be_there(fleet: Fleet) -> None:
     _, certificate_id = validated(fleet)
-    balancer(FIRST).faults.add("stage", OutcomeUnknown, after=True, times=None)
+    balancer(FIRST).faults.add("stage", OutcomeUnknown, times=None)
     for _ in range(10):
         settle_down(fleet)
         fleet.pass_time(fleet.context.settings.lease * 10)

@@ -81,12 +81,12 @@ def everything_happens(world: World) -> None:
     with world.transaction() as session:
         cancel_job(session, world.caller, unwanted, now=world.now)
     world.fleet.submit(server_upload("other.example.com", regions=[SICK]))
-    work(world, hours=8)
+    work(world, hours=16)
     world.fleet.driver_for = build_driver
     world.fleet.retry(certificate_id, SICK)
-    work(world, hours=1)
+    work(world, hours=16)
     world.fleet.change(rollout.remove_certificate, certificate_id)
-    work(world, hours=1)
+    work(world, hours=16)
     a_listener_gets_new_content_and_drifts(world)
     add_certificate(world.fleet, left=timedelta(days=5))
     add_certificate(world.fleet, left=timedelta(days=-1), fingerprint_sha256="cd" * 32)

@@ -9,8 +9,8 @@ import pytest
 
 from shared.config.regions import (
     DEFAULT_KEY_POLICY,
-    DEFAULT_MAX_ATTEMPTS,
     DEFAULT_QUOTA,
+    DEFAULT_RETRY_LIMITS,
     Quota,
     Region,
     load_regions,
@@ -42,7 +42,7 @@ def test_what_is_left_out_has_a_default() -> None:
         settings={},
         key_policy=DEFAULT_KEY_POLICY,
         quota=Quota(server=DEFAULT_QUOTA, ca=DEFAULT_QUOTA),
-        max_attempts=DEFAULT_MAX_ATTEMPTS,
+        retry=DEFAULT_RETRY_LIMITS,
         listener_address=None,
         repair=False,
     )
@@ -75,6 +75,10 @@ def test_regions_keep_the_order_of_the_file() -> None:
         ({"quota": {"server": -1}}, "quota takes"),
         ({"quota": {"other": 1}}, "quota takes"),
         ({"max_attempts": 0}, "max_attempts takes"),
+        ({"retry": {"base_seconds": 0}}, "retry takes base_seconds, cap_seconds, deadline_seconds"),
+        ({"retry": {"base": 1}}, "retry takes"),
+        ({"retry": {"deadline_seconds": True}}, "retry takes"),
+        ({"retry": 5}, "retry takes"),
         ({"listener_address": 443}, "listener_address takes"),
         ({"listener_address": "192.0.2.1"}, "listener_address takes"),
         ({"listener_address": "192.0.2.1:0"}, "listener_address takes"),
