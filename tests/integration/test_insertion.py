@@ -53,6 +53,7 @@ def job() -> Job:
         kind=JobKind.CREATE,
         state=JobState.QUEUED,
         next_attempt_at=NOW,
+        next_wake_at=NOW,
         created_at=NOW,
     )
 
