@@ -23,6 +23,7 @@ The API maps classes to statuses in ``services/api/errors.py``; a test proves th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 class CertfleetError(Exception):
@@ -88,15 +89,25 @@ class NotFound(CertfleetError):
 
 
 class Conflict(CertfleetError):
-    """Not now: busy, in use, or in a state that does not allow it. ``context`` says who is in the way."""
+    """Not now: busy, in use, or in a state that does not allow it. ``context`` says who is in the way.
+
+    ``retry_after``: when to ask again, where time alone may help.
+    """
 
     code = "conflict"
 
     def __init__(
-        self, message: str, *, code: str | None = None, hint: str = "", context: dict[str, object] | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        hint: str = "",
+        context: dict[str, object] | None = None,
+        retry_after: timedelta | None = None,
     ) -> None:
         super().__init__(message, code=code, hint=hint)
         self.context = context or {}
+        self.retry_after = retry_after
 
 
 class Transient(CertfleetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from http import HTTPStatus
@@ -120,7 +121,7 @@ def _ours(error: CertfleetError) -> Response:
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected(error)
     return problem(
-        status, error.code, error.message, hint=error.hint, members=_members(error), headers=_headers(status)
+        status, error.code, error.message, hint=error.hint, members=_members(error), headers=_headers(error, status)
     )
 
 
@@ -139,7 +140,9 @@ def _field_error(error: FieldError) -> dict[str, Any]:
     return document
 
 
-def _headers(status: HTTPStatus) -> dict[str, str]:
+def _headers(error: CertfleetError, status: HTTPStatus) -> dict[str, str]:
+    if isinstance(error, Conflict) and error.retry_after is not None:
+        return {"Retry-After": str(math.ceil(error.retry_after.total_seconds()))}
     if status is HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": 'Bearer realm="certfleet"'}
     return {"Retry-After": RETRY_AFTER} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}

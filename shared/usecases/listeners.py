@@ -9,12 +9,14 @@ from typing import Any, Final
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
+from shared.domain.certificates import CertificateType
 from shared.domain.identifiers import new_id
 from shared.domain.listeners import FINAL_LISTENERS, Authentication, ListenerShape, ListenerState
-from shared.domain.rollout import JobKind, ServedState
+from shared.domain.rollout import FINAL_JOBS, JobKind, ServedState
 from shared.errors import Conflict, NotFound
 from shared.models import Certificate, Job, Listener
 from shared.usecases import audit, jobs, serving, webhooks
+from shared.usecases.busy import busy
 from shared.usecases.context import Context
 from shared.usecases.listener_checks import Asked, check_listener
 from shared.usecases.listener_names import claim_hosts
@@ -261,14 +263,13 @@ def _idle(
     """
     listener = find_listener(session, caller, listener_id, lock=True)
     if listener.state not in FINAL_LISTENERS:
-        raise Conflict(
-            "Another job is at work on the listener.",
-            code="busy",
-            hint="Wait for that job to end, then try again.",
-            context={"jobs": [listener.job_id]},
-        )
+        job = session.get_one(Job, listener.job_id)
+        if job.state in FINAL_JOBS:
+            raise busy("The listener is being repaired.", "listener_id", jobs=[])
+        raise busy("Another job is at work on the listener.", "listener_id", jobs=[job.id])
     for certificate in certificates:
-        must_not_be_replaced(session, certificate)
+        is_server = certificate.type == CertificateType.SERVER
+        must_not_be_replaced(session, certificate, field="server_certificate_id" if is_server else "ca_certificate_id")
     if serving.shape_of(listener) != before:
         raise Conflict(
             "The listener was changed meanwhile.", code="changed_meanwhile", hint="Look at it, then try again."

@@ -15,6 +15,7 @@ from shared.errors import Conflict, FieldError, Rejected
 from shared.models import Certificate, Deployment, Job
 from shared.usecases import audit, jobs, submission, webhooks
 from shared.usecases.browsing import find_certificate
+from shared.usecases.busy import busy
 from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
 
@@ -76,20 +77,15 @@ def is_being_replaced(session: Session, certificate: Certificate) -> Job | None:
     return session.execute(statement.order_by(Job.id).limit(1)).scalar_one_or_none()
 
 
-def must_not_be_replaced(session: Session, certificate: Certificate) -> None:
-    """Refuse other work on a certificate while its successor is taking its place.
+def must_not_be_replaced(session: Session, certificate: Certificate, *, field: str = "certificate_id") -> None:
+    """Refuse other work on a certificate, named by ``field``, while its successor is taking its place.
 
     Raises:
         Conflict: naming the job.
     """
     job = is_being_replaced(session, certificate)
     if job is not None:
-        raise Conflict(
-            "The certificate is being replaced.",
-            code="busy",
-            hint="Wait for that job to end, then try again.",
-            context={"jobs": [job.id]},
-        )
+        raise busy("The certificate is being replaced.", field, jobs=[job.id])
 
 
 def _must_be_replaceable(session: Session, old: Certificate) -> None:
@@ -110,14 +106,11 @@ def _must_be_replaceable(session: Session, old: Certificate) -> None:
     statement = select(Deployment).where(
         Deployment.certificate_id == old.id, Deployment.state.in_(sorted(ACTIVE_DEPLOYMENTS))
     )
-    busy = list(session.execute(statement.order_by(Deployment.region)).scalars())
-    if busy:
-        raise Conflict(
-            f"Another job is at work in: {', '.join(row.region for row in busy)}.",
-            code="busy",
-            hint="Wait for that job to end, then try again.",
-            context={"regions": [row.region for row in busy], "jobs": sorted({row.job_id for row in busy})},
-        )
+    rows = list(session.execute(statement.order_by(Deployment.region)).scalars())
+    if rows:
+        regions = [row.region for row in rows]
+        message = f"Another job is at work in: {', '.join(regions)}."
+        raise busy(message, "certificate_id", jobs=[row.job_id for row in rows], regions=regions)
 
 
 def _check_key(old: Certificate, content: NewContent) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from sqlalchemy import select
@@ -14,6 +14,7 @@ from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Certificate, Deployment, Job
 from shared.usecases import audit, jobs, submission
 from shared.usecases.browsing import find_certificate
+from shared.usecases.busy import busy, unfinished
 from shared.usecases.context import Context
 from shared.usecases.listeners import must_not_be_in_use
 from shared.usecases.replacement import must_not_be_replaced
@@ -34,7 +35,7 @@ def add_regions(
     must_not_be_replaced(session, certificate)
     _must_be_valid(certificate)
     existing = {row.region: row for row in _deployments(session, certificate) if row.region in regions}
-    _must_be_idle(existing.values())
+    _must_be_idle(existing.values(), {region: f"regions.{place}" for place, region in enumerate(regions)})
     _must_be_absent(regions, existing)
     job = jobs.open_job(session, certificate, JobKind.DEPLOY, now=now)
     fresh = [region for region in regions if region not in existing]
@@ -53,7 +54,7 @@ def retry_region(session: Session, caller: Caller, certificate_id: str, region: 
     certificate = find_certificate(session, caller, certificate_id, lock=True)
     must_not_be_replaced(session, certificate)
     deployment = _deployment(session, certificate, region)
-    _must_be_idle([deployment])
+    _must_be_idle([deployment], {region: "region"})
     if deployment.state != DeploymentState.FAILED:
         raise Conflict(
             f"The region {region!r} has not failed: it is {deployment.state}.",
@@ -80,7 +81,7 @@ def remove_region(session: Session, caller: Caller, certificate_id: str, region:
     must_not_be_replaced(session, certificate)
     must_not_be_in_use(session, certificate, region=region)
     deployment = _deployment(session, certificate, region)
-    _must_be_idle([deployment])
+    _must_be_idle([deployment], {region: "region"})
     if deployment.state == DeploymentState.REMOVED:
         raise NotFound(
             f"The certificate is not in the region {region!r}.", hint="GET the certificate to see where it is."
@@ -100,9 +101,10 @@ def remove_certificate(session: Session, caller: Caller, certificate_id: str, *,
     must_not_be_replaced(session, certificate)
     must_not_be_in_use(session, certificate)
     if certificate.state == CertificateState.VALIDATING:
-        raise Conflict("The certificate is still being validated.", code="busy", hint="Wait for its job to end.")
+        jobs_of = unfinished(session, certificate.id)
+        raise busy("The certificate is still being validated.", "certificate_id", jobs=jobs_of)
     deployments = _deployments(session, certificate)
-    _must_be_idle(deployments)
+    _must_be_idle(deployments, {})
     job = jobs.open_job(session, certificate, JobKind.REMOVE, now=now)
     job.certificate_state_before = certificate.state
     certificate.state = CertificateState.DELETING
@@ -147,16 +149,14 @@ def _must_be_valid(certificate: Certificate) -> None:
         )
 
 
-def _must_be_idle(deployments: Iterable[Deployment]) -> None:
-    busy = [row for row in deployments if row.state in ACTIVE_DEPLOYMENTS]
-    if busy:
-        regions = [row.region for row in busy]
-        raise Conflict(
-            f"Another job is at work in: {', '.join(regions)}.",
-            code="busy",
-            hint="Wait for that job to end, then try again.",
-            context={"regions": regions, "jobs": sorted({row.job_id for row in busy})},
-        )
+def _must_be_idle(deployments: Iterable[Deployment], fields: Mapping[str, str]) -> None:
+    """``fields``: where the request names each region; what it does not name comes with the certificate."""
+    rows = [row for row in deployments if row.state in ACTIVE_DEPLOYMENTS]
+    if rows:
+        regions = [row.region for row in rows]
+        message = f"Another job is at work in: {', '.join(regions)}."
+        field = fields.get(regions[0], "certificate_id")
+        raise busy(message, field, jobs=[row.job_id for row in rows], regions=regions)
 
 
 def _must_be_absent(regions: tuple[str, ...], existing: dict[str, Deployment]) -> None:

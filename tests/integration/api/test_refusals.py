@@ -17,6 +17,7 @@ from shared.domain.scopes import Scope
 from shared.models import ApiToken
 from shared.models.database import Database
 from tests.support.api import Api, answer, build_api, codes, submission
+from tests.support.fleet import REGIONS
 
 PATH = "/v1/certificates"
 JSON = {"Content-Type": "application/json"}
@@ -210,3 +211,14 @@ def test_a_revoked_token_is_refused_at_once(api: Api) -> None:
     with api.fleet.transaction() as session:
         session.execute(update(ApiToken).values(revoked_at=api.fleet.now))
     assert problem(api.client.get(PATH)) == (401, "unauthenticated")
+
+
+def test_who_is_busy_is_told_which_field_which_job_and_when_to_ask_again(api: Api) -> None:
+    accepted = api.submit()
+    path = f"/v1/certificates/{accepted['certificate']['id']}"
+    busy = [api.client.delete(path), api.client.delete(f"{path}/deployments/{REGIONS[0]}")]
+    for response, field in zip(busy, ("certificate_id", "region"), strict=True):
+        assert (response.status_code, answer(response)["code"]) == (409, "busy")
+        context = answer(response)["context"]
+        assert (context["field"], context["job_id"]) == (field, accepted["job"]["id"])
+        assert int(response.headers["Retry-After"]) > 0
