@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from shared.domain.certificates import CertificateState
+from shared.domain.certificates import CertificateState, CertificateType
 from shared.domain.listeners import Authentication, ListenerShape
 from shared.domain.rollout import DeploymentState, ServedState
 from shared.domain.served import Expected, Verdict
@@ -20,7 +20,7 @@ from shared.telemetry import describe_exception
 from shared.usecases import driver as drivers
 from shared.usecases import proofs
 from shared.usecases.context import Context
-from shared.usecases.driver import Driver, ObjectName, Ref
+from shared.usecases.driver import DIGEST_LENGTH, Driver, ObjectName, Ref
 from shared.usecases.material import material_of, owner_of
 from shared.usecases.region_tools import Site
 
@@ -111,6 +111,14 @@ class Shelf:
             self._refs[certificate_id] = self._remembered(certificate_id) or self._staged(certificate_id)
         return self._refs[certificate_id]
 
+    def name(self, certificate_id: str, kind: CertificateType, *, account_id: str) -> Ref:
+        """As :meth:`ref`, but for one that nobody remembers a reference to nothing: it is not staged."""
+        known = self._refs.get(certificate_id) or self._remembered(certificate_id)
+        nothing = ObjectName(
+            account_id=account_id, type=kind, certificate_id=certificate_id.lower(), digest="0" * DIGEST_LENGTH
+        )
+        return known or Ref(name=nothing, remote_id=nothing.label)
+
     def restage(self, *certificate_ids: str) -> None:
         """Make sure that the balancer holds these undamaged."""
         for certificate_id in certificate_ids:
@@ -168,14 +176,14 @@ def unbind(driver: Driver, shelf: Shelf, change: Change) -> None:
     Raises:
         DriverError: as ``Driver.unbind`` raises it.
     """
-    driver.unbind(_value(shelf, change, change.before or change.wanted))
+    driver.unbind(_named(shelf, change, change.before or change.wanted))
 
 
 def put_back(driver: Driver, shelf: Shelf, change: Change) -> None:
     """Serve again what was served before. Never raises: what cannot be put back now, the patrol finds and repairs."""
     try:
         if change.before is None:
-            driver.unbind(_value(shelf, change, change.wanted))
+            driver.unbind(_named(shelf, change, change.wanted))
         else:
             _bind(driver, shelf, change, change.before)
     except Exception as error:  # noqa: BLE001 - already on the way out with the error that matters
@@ -204,6 +212,18 @@ def _settled_verdict(site: Site, change: Change) -> Verdict:
         if verdict.state is ServedState.MATCH or time.monotonic() > deadline:
             return verdict
         time.sleep(_PAUSE)
+
+
+def _named(shelf: Shelf, change: Change, shape: ListenerShape) -> drivers.Listener:
+    """For ``unbind``, which compares no objects: nothing is staged only to be named."""
+    ca = shape.ca_certificate_id
+    return drivers.Listener(
+        account_id=change.account_id,
+        listener_id=change.listener_id,
+        hosts=shape.hosts,
+        server=shelf.name(shape.server_certificate_id, CertificateType.SERVER, account_id=change.account_id),
+        ca=shelf.name(ca, CertificateType.CA, account_id=change.account_id) if ca else None,
+    )
 
 
 def _value(shelf: Shelf, change: Change, shape: ListenerShape) -> drivers.Listener:

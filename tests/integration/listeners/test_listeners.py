@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import update
+
+from shared.models import Deployment
 from shared.usecases.sweep import sweep
 from tests.support import pki
 from tests.support.api import Api, answer
 from tests.support.listener_requests import HOST, REGION, body, bound, ca, server, server_of, show
-from tests.support.memory_balancers import balancer
+from tests.support.memory_balancers import MemoryDriver, balancer
 
 
 def give_up(api: Api) -> None:
@@ -192,3 +195,28 @@ def replaced(api: Api, certificate_id: str) -> dict[str, Any]:
     response = api.client.post(f"/v1/certificates/{certificate_id}/replace", content)
     assert response.status_code == 202, response.text
     return answer(response)
+
+
+def test_deleting_puts_nothing_on_the_balancer_that_nobody_remembers_there(api: Api) -> None:
+    listener = bound(api, server(api))
+    with api.fleet.transaction() as session:
+        session.execute(update(Deployment).values(remote_id=None, evidence=None))
+    balancer(REGION).wipe()
+    api.client.delete(f"/v1/listeners/{listener['id']}")
+    api.fleet.run()
+    assert api.client.get(f"/v1/listeners/{listener['id']}").status_code == 404
+    assert MemoryDriver.for_region(api.fleet.context.settings.regions[REGION]).snapshot().objects == ()
+
+
+def test_a_listener_of_a_region_that_is_no_longer_declared_cannot_be_deleted_and_says_what_to_do(api: Api) -> None:
+    listener = bound(api, server(api))
+    declared = api.fleet.context.settings.regions.pop(REGION)
+    job = answer(api.client.delete(f"/v1/listeners/{listener['id']}"))["job"]
+    api.fleet.run()
+    job = answer(api.client.get(f"/v1/jobs/{job['id']}"))
+    assert (job["state"], job["error"]["code"]) == ("failed", "unknown_region")
+    assert show(api.client, listener["id"])["state"] == "bound"
+    api.fleet.context.settings.regions[REGION] = declared
+    api.client.delete(f"/v1/listeners/{listener['id']}")
+    api.fleet.run()
+    assert api.client.get(f"/v1/listeners/{listener['id']}").status_code == 404
