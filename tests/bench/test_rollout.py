@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -51,6 +52,24 @@ def _deploy(client: ApiClient, body: dict[str, object]) -> float:
     job = client.post("/v1/certificates", body)["job"]["id"]
     assert client.follow(job, seconds=60, see=lambda _: None)["state"] == "succeeded"
     return time.perf_counter() - began
+
+
+def test_from_the_request_to_the_last_region_on_an_idle_machine(stack_of: StackOf) -> None:
+    client = client_of(stack_of(regions=REGIONS, delay=None))
+    _elapsed(client, submission(1))
+    print("\nIdle: from the accepted request to the last region's answer, directory regions")
+    for regions in (1, 3, REGIONS):
+        taken = sorted(_elapsed(client, submission(regions)) for _ in range(20))
+        print(f"  {regions:2d} regions: p50 {statistics.median(taken):.0f} ms, p95 {taken[18]:.0f} ms")
+
+
+def _elapsed(client: ApiClient, body: dict[str, object]) -> float:
+    """Milliseconds, by the job's own times: polling for its end would blur them."""
+    job_id = client.post("/v1/certificates", body)["job"]["id"]
+    assert client.follow(job_id, seconds=60, see=lambda _: None)["state"] == "succeeded"
+    job = client.get(f"/v1/jobs/{job_id}")
+    taken = datetime.fromisoformat(job["finished_at"]) - datetime.fromisoformat(job["created_at"])
+    return taken.total_seconds() * 1000
 
 
 def test_jobs_through_twenty_regions_against_empty_tasks(stack_of: StackOf, tmp_path: Path) -> None:
