@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from celery import Celery, signals
 
-from services.worker import runtime
+from services.worker import ending, runtime
 from services.worker.schedule import SCHEDULER, beat_schedule
 from services.worker.tasks import register_all
 from shared.errors import Misconfigured
@@ -34,7 +34,7 @@ CONFIGURATION: Final[dict[str, Any]] = {
         "socket_keepalive": True,
         "health_check_interval": 25,
     },
-    "worker_soft_shutdown_timeout": 20,
+    "worker_soft_shutdown_timeout": 0,  # it would sleep in the signal handler, before anybody is told to stop
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
     "worker_send_task_events": False,
@@ -53,6 +53,7 @@ def create_app() -> Celery:
     configure_logging(settings.log_level)
     tell_unsupported(settings.regions.values())
     register_all(celery)
+    ending.register()
     return celery
 
 

@@ -17,6 +17,7 @@ from shared.usecases.clock import utc_now
 from shared.usecases.context import Context, build_context
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.region_tools import RegionTools
+from shared.usecases.stopping import Stopping
 
 _once = threading.Lock()
 
@@ -54,7 +55,15 @@ def mailer() -> SmtpMailer:
     return SmtpMailer.from_settings(settings())
 
 
+_stopping = Stopping()
+
+
+def stopping() -> Stopping:
+    """Whether this process is to end."""
+    return _stopping
+
+
 @lru_cache(maxsize=1)
 def region_tools() -> RegionTools:
     """Drivers by entry point, a prober that knocks as clients do, the clock."""
-    return RegionTools(driver_for=build_driver, prober=TlsProber(), clock=utc_now)
+    return RegionTools(driver_for=build_driver, prober=TlsProber(), clock=utc_now, stopping=stopping())

@@ -15,6 +15,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from shared.config.settings import Settings
+from shared.domain import circuits
 from shared.domain.webhooks import JITTER
 from shared.models import Balancer, Deployment, Job, Listener, PeriodicRun, Reminder, WebhookDelivery, leases
 from shared.models.leases import Farthest, LeasedRow
@@ -27,7 +28,7 @@ SKEW: Final = timedelta(seconds=30)
 """Clocks of several machines may differ by so much before it counts as a jump."""
 
 PAUSE: Final = timedelta(minutes=10)
-"""The longest pause of jobs, deployments, listeners and mail (shared/domain/retries.py, shared/usecases/jobs.py)."""
+"""The longest pause of jobs, mail and untried rows; regions may be told to wait for longer (``retry.cap``)."""
 
 
 def pull_back(session: Session, settings: Settings, *, now: datetime) -> int:
@@ -42,7 +43,7 @@ def pull_back(session: Session, settings: Settings, *, now: datetime) -> int:
         leases.pull_back(session, model, limit, now=now, is_certain=is_certain)
         for model, limit in farthest(settings).items()
     )
-    _shorten_regions(session, now + settings.lease)
+    _shorten_regions(session, settings, now=now)
     if is_certain or moved:
         log.warning("clock_went_back", count=moved)
     return moved
@@ -50,13 +51,16 @@ def pull_back(session: Session, settings: Settings, *, now: datetime) -> int:
 
 def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
     """How far ahead the times of each kind of row can lie."""
-    ours = Farthest(lease=settings.lease, pause=PAUSE, first=PAUSE)
+    pause = max([PAUSE, *(region.retry.cap for region in settings.regions.values())])
+    ours = Farthest(lease=settings.lease, pause=pause, first=PAUSE)
     longest = max(settings.webhook_retry_schedule, default=PAUSE) * (1 + JITTER)
     sent = Farthest(lease=lease_of(settings), pause=longest, first=leases.WAKE_AGAIN)
     return {Job: ours, Deployment: ours, Listener: ours, Reminder: ours, WebhookDelivery: sent}
 
 
-def _shorten_regions(session: Session, until: datetime) -> None:
-    """The leases on whole regions: one row each."""
+def _shorten_regions(session: Session, settings: Settings, *, now: datetime) -> None:
+    """The leases on whole regions, and how long one that does not answer is left alone: one row each."""
     table: Any = Balancer
-    session.execute(update(table).where(table.lease_until > until).values(lease_until=until))
+    for column, farthest in ((table.lease_until, settings.lease), (table.circuit_retry_at, circuits.LONGEST_PAUSE)):
+        statement = update(table).where(column > now + farthest).values({column: now + farthest})
+        session.execute(statement.execution_options(synchronize_session=False))

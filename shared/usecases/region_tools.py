@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
 
@@ -14,6 +14,7 @@ from shared.usecases.circuits import Fuse
 from shared.usecases.clock import Clock
 from shared.usecases.driver import Driver
 from shared.usecases.proof import Prober
+from shared.usecases.stopping import Stopping
 
 SETTLING: Final = timedelta(seconds=3)
 
@@ -25,12 +26,14 @@ class RegionTools:
     """Built once a process (``services/worker/runtime.py``), or by a test.
 
     ``settling``: how long a balancer may take from its acknowledgement until every one of its threads serves the new.
+    ``stopping``: whether the process is to end; then no row is begun.
     """
 
     driver_for: DriverFor
     prober: Prober
     clock: Clock
     settling: timedelta = SETTLING
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 class Superseded(Exception):

@@ -22,11 +22,16 @@ from shared.usecases.circuits import Fuse
 from shared.usecases.context import Context
 from shared.usecases.deployment import work_on_deployments
 from shared.usecases.region_tools import RegionTools, Site
+from shared.usecases.stopping import rouse
+from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 32
 """Deployments that are claimed together at most; fewer where the last ones were slow: all fit well into one lease."""
+
+STOPS_WITHIN: Final = timedelta(seconds=5)
+"""A process that is to end finishes the batch that it has begun: one is to take no longer than this."""
 
 
 def work_in_region_of(context: Context, tools: RegionTools, model: type[Deployment | Listener], row_id: str) -> None:
@@ -41,20 +46,25 @@ def work_in_region(context: Context, tools: RegionTools, region_id: str) -> None
     """Do what is due in the region, until nothing is; returns at once when nothing is, or somebody else is at it.
 
     Safe to call at any time. What becomes due between our last look and our giving the region back is looked for once
-    more: its own wake-up may have found the region held.
+    more: its own wake-up may have found the region held. A process that is to end finishes what it has begun, gives the
+    region back, and wakes somebody else for the rest.
     """
     due: list[Fuse] = []
 
     def look(session: Session) -> None:
         due[:] = _look(session, region_id, now=tools.clock())
+        if due and tools.stopping.is_asked:
+            rouse(session, region_id, now=tools.clock())
 
     with context.transaction() as session:
         look(session)
-    while due:
+    while due and not tools.stopping.is_asked:
         fuse = due.pop()
         with balancers.writing(context, region_id, clock=tools.clock, leaving=look) as fence:
             if fence is None or not _work(context, tools, fence, fuse):
                 return
+    if due:
+        context.publisher.publish([WakeUp(Task.REGION, region_id)])
 
 
 def _look(session: Session, region_id: str, *, now: datetime) -> list[Fuse]:
@@ -80,9 +90,15 @@ def _work(context: Context, tools: RegionTools, fence: int, fuse: Fuse) -> bool:
         renew=lambda: balancers.renew(context, region_id, fence, now=tools.clock()),
         fuse=fuse,
     )
+    with tools.stopping.holding(region_id, fence):
+        return _work_until_done(context, site, fuse)
+
+
+def _work_until_done(context: Context, site: Site, fuse: Fuse) -> bool:
+    tools, region_id = site.tools, site.region_id
     limit = 1
     renew_at = tools.clock() + context.settings.lease / 3
-    while not fuse.is_open(tools.clock()):
+    while not (tools.stopping.is_asked or fuse.is_open(tools.clock())):
         if tools.clock() >= renew_at:
             if not _is_still_ours(site):
                 return False
@@ -102,8 +118,9 @@ def _work(context: Context, tools: RegionTools, fence: int, fuse: Fuse) -> bool:
 
 
 def _fitting(seconds_each: float, lease: timedelta) -> int:
-    """How many deployments that take so long fit into a third of the lease, after which it is renewed."""
-    return max(1, min(BATCH, int(lease.total_seconds() / 3 / max(seconds_each, 0.001))))
+    """How many deployments that take so long fit into a third of the lease, after which it is renewed, and a stop."""
+    seconds = min(lease / 3, STOPS_WITHIN).total_seconds()
+    return max(1, min(BATCH, int(seconds / max(seconds_each, 0.001))))
 
 
 def _is_still_ours(site: Site) -> bool:

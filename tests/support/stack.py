@@ -20,7 +20,7 @@ from services.cli.embedded.layout import StateDir, locate
 from services.cli.embedded.supervision import Condition, Supervisor
 
 START_SECONDS: Final = 90.0
-STOP_SECONDS: Final = 40.0
+STOP_SECONDS: Final = 60.0
 ORDINARY: Final = "nobody"
 """An ordinary user that every machine has."""
 

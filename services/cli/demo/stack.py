@@ -16,7 +16,7 @@ from services.cli.embedded.connection import Connection, read_connection
 from shared.errors import CertfleetError
 
 START_SECONDS: Final = 90.0
-STOP_SECONDS: Final = 45.0
+STOP_SECONDS: Final = 65.0
 REMINDER_SCAN_SECONDS: Final = "2"
 """The demo does not wait ten minutes for a reminder."""
 

@@ -19,6 +19,9 @@ WORKER_THREADS: Final = 16
 WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep,patrol", "courier": "webhooks,mail"}
 """Two workers, so that receivers that hang cannot take the threads that regions need."""
 
+WORKER_STOP_SECONDS: Final = 30
+"""Above what a worker takes at most: 20 s to finish, 5 s to give back by force."""
+
 _NEEDED: Final = {"gunicorn": "api", "apiflask": "api", "jinja2": "worker", "supervisor": "embedded"}
 
 
@@ -64,8 +67,8 @@ def api(port: int) -> Program:
 def worker(name: str, *, node: str) -> Program:
     """One Celery worker for the queues of ``WORKER_QUEUES[name]``.
 
-    ``REMAP_SIGTERM``: SIGTERM then means Celery's soft shutdown, which gives unfinished work back
-    (Celery manual, "Workers Guide", soft shutdown). ``acks_late`` and gevent stay away: see docs/adr.
+    SIGTERM: rows that are begun are finished, within 20 s (services/worker/ending.py); the rest is given back.
+    ``acks_late`` and gevent stay away: see docs/adr.
     """
     options = ("--pool", "threads", "--concurrency", str(WORKER_THREADS), "--prefetch-multiplier", "1")
     quiet = ("--without-gossip", "--without-mingle", "--loglevel", "WARNING")
@@ -76,7 +79,7 @@ def worker(name: str, *, node: str) -> Program:
             *(sys.executable, "-m", "celery", "-A", "services.worker.app:app", "worker"),
             *("-n", node, "-Q", WORKER_QUEUES[name], *options, *quiet),
         ),
-        environment={"REMAP_SIGTERM": "SIGQUIT"},
+        stop_seconds=WORKER_STOP_SECONDS,
         is_client=True,
     )
 

@@ -31,8 +31,8 @@ from shared.wakeups import producer
 
 DEFAULT_ACCOUNT: Final = "default"
 START_SECONDS: Final = 90.0
-STOP_SECONDS: Final = 36.0
-"""Above the sum that a stop can take: 10 s for the clients together, then each server in turn."""
+STOP_SECONDS: Final = 56.0
+"""Above the sum that a stop can take: 30 s for the clients together, then each server in turn."""
 
 _POLL_SECONDS: Final = 0.05
 _WATCH_SECONDS: Final = 0.5
