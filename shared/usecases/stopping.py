@@ -76,7 +76,7 @@ def hand_back(context: Context, stopping: Stopping, *, now: datetime) -> list[st
 
 def _give_back(session: Session, region: str, fence: int, *, now: datetime) -> bool:
     """The rows of a region are only ever owned by its one writer: while that is us, they are ours."""
-    ours = select(Balancer).where(Balancer.region == region, Balancer.fence == fence).with_for_update()
+    ours = select(Balancer).where(Balancer.region == region, Balancer.fence == fence).with_for_update(key_share=True)
     balancer = session.execute(ours).scalar_one_or_none()
     if balancer is None:
         return False
