@@ -6,8 +6,8 @@ import importlib
 import os
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from apiflask import APIFlask
 from flask import Blueprint
@@ -19,6 +19,9 @@ from services.api.streams import Streams
 from shared.config.settings import load_settings
 from shared.telemetry import configure_logging
 from shared.usecases.context import Context, build_context
+
+PATIENCE: Final = timedelta(seconds=10)
+"""A request waits so long for a database that hangs, and is then answered with 503: it holds a thread meanwhile."""
 
 
 def create_app(
@@ -36,7 +39,7 @@ def create_app(
     if context is None:
         settings = load_settings(os.environ if environ is None else environ)
         configure_logging(settings.log_level)
-        context = build_context(settings)
+        context = build_context(settings, patience=PATIENCE)
     no_folder: Any = None  # Flask takes None; APIFlask's signature forgot it
     app = Application(
         "services.api", title="Certfleet", version="1", docs_path=None, static_folder=no_folder, json_errors=False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from shared.config.settings import Settings
 from shared.crypto.vault import Vault, load_vault
 from shared.errors import Transient
-from shared.models.database import Database
+from shared.models.database import PATIENCE, Database
 from shared.wakeups import CeleryPublisher, Publisher, producer
 
 
@@ -51,11 +52,11 @@ def is_transient(error: DBAPIError) -> bool:
     return error.connection_invalidated or state is None or str(state)[:2] in {"08", "40", "53", "57"}
 
 
-def build_context(settings: Settings) -> Context:
-    """Everything real, from the settings."""
+def build_context(settings: Settings, *, patience: timedelta = PATIENCE) -> Context:
+    """Everything real, from the settings. ``patience``: how long an answer of the database is waited for."""
     return Context(
         settings=settings,
-        database=Database(settings.database_url, pool=settings.database_pool),
+        database=Database(settings.database_url, pool=settings.database_pool, patience=patience),
         vault=load_vault(settings.kek_file),
         publisher=CeleryPublisher(producer(settings.redis_url)),
     )

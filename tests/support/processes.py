@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from services.cli.embedded import programs
+from services.cli.embedded.layout import locate
 from services.cli.embedded.program import Program, leashed
 from shared.config.settings import load_settings
 from shared.crypto.vault import create_kek_file
@@ -62,6 +63,11 @@ class Installation:
             lambda: status_of(f"http://127.0.0.1:{port}/healthz") == 200, seconds=START_SECONDS, otherwise=self.log
         )
         return process
+
+    def beat(self) -> subprocess.Popen[bytes]:
+        """The clock."""
+        (self.place / "run").mkdir(exist_ok=True)
+        return self._start(programs.beat(locate(self.place)), {})
 
     def submit(self, region: str, *, number: int = 0) -> tuple[str, str]:
         """Submit a server certificate for one region; the job's and the certificate's id."""
