@@ -62,7 +62,8 @@ def validate_job(context: Context, job_id: str, *, now: datetime) -> None:
         if job is None:
             log.info("validation_superseded", job_id=job_id, fence=fence)
             return
-        _decide(context, session, job, report, now=now)
+        with session.no_autoflush:  # nothing that is read here was changed here: each row is written once, at the end
+            _decide(context, session, job, report, now=now)
 
 
 def _begin(session: Session, job: Job, *, now: datetime) -> bool:
@@ -196,7 +197,9 @@ def _record(
     certificate.state = CertificateState.VALID
     certificate.chain_pem = report.material.certificate_pem
     if report.material.private_key_pem is not None:
-        secrets.keep(session, context.vault, key_binding(certificate), report.material.private_key_pem.encode())
+        session.add(
+            secrets.sealed_row(context.vault, key_binding(certificate), report.material.private_key_pem.encode())
+        )
     return findings, [jobs.certificate_fact(EventType.CERTIFICATE_VALIDATED, certificate)]
 
 
