@@ -56,6 +56,7 @@ def tick(context: Context, *, now: datetime) -> int:
     """
     every = context.settings.patrol_every
     with context.transaction() as session:
+        _pull_back(session, every, now=now)
         wake_ups = [WakeUp(Task.PATROL_LISTENER, each) for each in _take_listeners(session, every, now=now)]
         wake_ups += [WakeUp(Task.PATROL_REGION, each) for each in _take_regions(context, session, now=now)]
         events.wake(session, *wake_ups)
@@ -113,6 +114,14 @@ class _Plan:
     revision: int
     writer: Writer
     is_known_mismatch: bool
+
+
+def _pull_back(session: Session, every: timedelta, *, now: datetime) -> None:
+    """A turn that lies farther ahead than any can was written by a clock that went back: it comes now."""
+    farthest = now + max(every, SOON)
+    for column in (_LISTENERS.next_probe_at, _BALANCERS.next_patrol_at):
+        statement = update(column.class_).where(column > farthest).values({column: now})
+        session.execute(statement.execution_options(synchronize_session=False))
 
 
 def _take_listeners(session: Session, every: timedelta, *, now: datetime) -> list[str]:
@@ -192,7 +201,7 @@ def _confirmed(tools: RegionTools, plan: _Plan) -> Verdict:
 def _is_fresh(listener: Listener, every: timedelta, *, now: datetime) -> bool:
     """Proven since it was woken for: a queue that fell behind holds several messages about each listener."""
     checked_at = listener.served_checked_at
-    return checked_at is not None and now - checked_at < every / 2
+    return checked_at is not None and abs(now - checked_at) < every / 2
 
 
 def _is_as_planned(session: Session, listener: Listener, plan: _Plan, verdict: Verdict, *, now: datetime) -> bool:

@@ -359,6 +359,17 @@ def statements_of(fleet: Fleet, act: Callable[[], object]) -> list[tuple[str, st
         ]
 
 
+def test_after_the_clock_went_back_an_hour_everything_is_looked_at_with_the_next_tick(fleet: Fleet) -> None:
+    fleet.pass_time(timedelta(hours=1))
+    _, listener_id = bound(fleet, HOST)
+    after_a_period(fleet)
+    fleet.pass_time(-timedelta(hours=1))
+    after_a_period(fleet)
+    assert listener_of(fleet, listener_id).served_checked_at == fleet.now
+    with fleet.transaction() as session:
+        assert session.get_one(Balancer, TOLD).patrolled_at == fleet.now
+
+
 def test_a_tick_is_noted_so_that_its_silence_shows(fleet: Fleet) -> None:
     patrol.tick(fleet.context, now=fleet.now)
     with fleet.transaction() as session:
