@@ -107,7 +107,10 @@ def _work_on(context: Context, site: Site, plan: _Plan) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
         _record_failure(context, site, plan, error)
     else:
-        _record_success(context, site, plan, result)
+        if plan.is_plain:
+            _record_staged(context, site, [(plan, result)])
+        else:
+            _record_success(context, site, plan, result)
 
 
 def _claim(context: Context, session: Session, site: Site, *, limit: int) -> list[_Plan]:
@@ -290,12 +293,12 @@ def _replace(
 
 
 def _record_staged(context: Context, site: Site, done: Sequence[tuple[_Plan, _Result]]) -> None:
-    """The answers of all that were staged together, in one transaction."""
+    """The answers of what was staged, together or alone, in one transaction."""
     if not done:
         return
     now = site.tools.clock()
     results = {plan.deployment_id: result for plan, result in done}
-    with context.transaction() as session:
+    with context.transaction() as session, session.no_autoflush:
         owned = leases.owned_deployments(session, {plan.deployment_id: plan.fence for plan, _ in done})
         for deployment in owned:
             _note_staged(deployment, results[deployment.id], now=now)
