@@ -6,7 +6,6 @@ streams is bounded, because each takes one of the server's threads.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Final, cast
 from flask import Response, after_this_request, current_app
 
 from shared.errors import Transient
-from shared.events.log import payload
+from shared.events.log import body_of
 from shared.models import Event
 from shared.usecases.context import Context
 from shared.usecases.history import LAST_OF_JOB, EventFilters, EventPage, read_events
@@ -95,5 +94,4 @@ def _next(context: Context, caller: Caller, filters: EventFilters, *, after: int
 
 
 def _frame(event: Event) -> str:
-    data = json.dumps(payload(event), separators=(",", ":"))
-    return f"id: {event.sequence}\nevent: {event.type}\ndata: {data}\n\n"
+    return f"id: {event.sequence}\nevent: {event.type}\ndata: {body_of(event).decode()}\n\n"

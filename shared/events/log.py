@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
 from shared.events.catalogue import EventType, matches
-from shared.models import Base, Event, WebhookDelivery, insertion
+from shared.models import Base, Event, EventCounter, WebhookDelivery, insertion
 from shared.wakeups import Task, WakeUp
 
 FIRST_WAKE: Final = timedelta(seconds=10)
@@ -98,6 +98,24 @@ def payload(event: Event) -> dict[str, Any]:
         "account_id": event.account_id,
         "data": event.data,
     }
+
+
+def body_of(event: Event) -> bytes:
+    """The payload as it is signed, sent, streamed and listed: compact JSON in UTF-8, the same bytes for the same event.
+
+    The event as the database gives it back: there ``data`` has an order of keys of its own.
+    """
+    return json.dumps(payload(event), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def newest(session: Session, account_id: str) -> int:
+    """The account's last sequence; 0 while nothing has happened."""
+    return (
+        session.execute(
+            select(EventCounter.last_sequence).where(EventCounter.account_id == account_id)
+        ).scalar_one_or_none()
+        or 0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from marshmallow import fields
 from marshmallow.validate import Length, Range
@@ -12,13 +13,33 @@ from shared.schemas.base import DEFAULT_LIMIT, MAX_LIMIT, Answer, Query, instant
 MAX_SEQUENCE: Final = 2**63 - 1
 
 
+LATEST: Final = None
+"""What ``after=latest`` is read as: whatever has happened is not asked for."""
+
+
+class _After(fields.Integer):
+    """A sequence, or the word ``latest``."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        return LATEST if value == "latest" else super()._deserialize(value, attr, data, **kwargs)
+
+
+def _in_range(value: int | None) -> None:
+    if value is not LATEST:
+        Range(0, MAX_SEQUENCE)(value)
+
+
 class EventQuery(Query):
     """Where to go on, and what to hear of."""
 
-    after = fields.Integer(
+    after = _After(
         load_default=0,
-        validate=Range(0, MAX_SEQUENCE),
-        metadata={"description": "The last sequence seen; 0 for all. `next_cursor` of the answer before."},
+        validate=_in_range,
+        metadata={
+            "type": ["integer", "string"],
+            "pattern": "^([0-9]{1,19}|latest)$",
+            "description": "The last sequence seen, or `next_cursor`; 0: all; `latest`: what comes next.",
+        },
     )
     types = fields.String(
         load_default="*",

@@ -51,6 +51,11 @@ def read_events(session: Session, caller: Caller, filters: EventFilters, *, limi
     return EventPage(events=found, last=last)
 
 
+def newest_sequence(session: Session, caller: Caller) -> int:
+    """Where to begin in order to hear of what happens from now on only."""
+    return log.newest(session, caller.account_id)
+
+
 def event_patterns(text: str) -> tuple[str, ...]:
     """Types or patterns separated by commas; each must match a type that exists.
 

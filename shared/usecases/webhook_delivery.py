@@ -6,7 +6,6 @@ it is the ``id`` that ``GET /v1/events`` shows: a receiver that keeps the ids it
 
 from __future__ import annotations
 
-import json
 import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,7 +21,7 @@ from shared.crypto.vault import CannotOpen
 from shared.domain.identifiers import new_id
 from shared.domain.webhooks import Answer, DeliveryState, Verdict, judge
 from shared.errors import NotFound
-from shared.events.log import payload
+from shared.events.log import body_of
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
 from shared.usecases import webhook_secrets, webhooks
 from shared.usecases.context import Context
@@ -90,11 +89,6 @@ def deliver(context: Context, sender: WebhookSender, delivery_id: str, *, now: d
 def lease_of(settings: Settings) -> timedelta:
     """For how long a delivery is claimed."""
     return max(settings.lease, settings.webhook_timeout + LEASE_MARGIN)
-
-
-def body_of(event: Event) -> bytes:
-    """The event as it is signed and sent: compact JSON in UTF-8, the same bytes for the same event."""
-    return json.dumps(payload(event), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _claim(context: Context, session: Session, delivery_id: str, *, now: datetime, lease: timedelta) -> _Claim | None:

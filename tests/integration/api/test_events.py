@@ -56,6 +56,23 @@ def test_nothing_new_answers_the_same_cursor(api: Api) -> None:
     assert answer(api.client.get("/v1/events?after=77")) == {"items": [], "next_cursor": "77"}
 
 
+def test_after_latest_begins_with_what_comes_next(api: Api) -> None:
+    assert answer(api.client.get("/v1/events?after=latest")) == {"items": [], "next_cursor": "0"}
+    api.deployed()
+    seen = answer(api.client.get("/v1/events?after=latest"))
+    assert seen == {"items": [], "next_cursor": str(len(read_all(api)))}
+    job_id = api.submit()["job"]["id"]
+    (queued,) = api.client.items(f"/v1/events?after={seen['next_cursor']}")
+    assert (queued["type"], queued["data"]["job_id"]) == ("job.queued", job_id)
+    stranger = api.account("stranger")
+    assert answer(stranger.get("/v1/events?after=latest"))["next_cursor"] == "0"
+
+
+def test_a_stream_after_latest_tells_nothing_old(api: Api) -> None:
+    api.deployed()
+    assert frames(api.client.get("/v1/events?after=latest", headers=STREAM).text) == []
+
+
 def test_types_choose_and_skip_nothing(api: Api) -> None:
     api.deployed()
     everything = read_all(api)
