@@ -260,9 +260,9 @@ A `POST` with `Content-Type: application/json` and these headers:
 After a rotation there are several signatures, separated by spaces: one that matches is enough. Refuse timestamps that
 are more than {TOLERANCE.seconds // 60} minutes off, so that a recorded request cannot be sent again.
 
-The body is the event: `{{type, id, sequence, timestamp, account_id, data}}`. It never holds a key or PEM and is the same,
-byte for byte, at every attempt, as an item of `GET /v1/events` and as the `data` of its stream. Ignore fields that you
-do not know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON Schema.
+The body is the event: `{{type, id, sequence, timestamp, account_id, data}}`. It never holds a key or PEM. It is the
+same, byte for byte, at every attempt, in the list of `GET /v1/events` and in its stream. Ignore fields that you do not
+know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON Schema.
 
 ## What is promised
 
