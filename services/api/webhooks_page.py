@@ -218,8 +218,8 @@ _INTRODUCTION: Final = f"""\
 
 <!-- Generated: python -m services.api.webhooks_page > docs/webhooks.md -->
 
-Every event is sent, signed, to every endpoint that asked for its type: to the endpoints of `/v1/webhooks`, and to a
-job's `callback_url` (which hears of that job only). The signatures are
+Every event is sent, signed, to every endpoint that asked for it: to the endpoints of `/v1/webhooks`, and to a job's
+`callback_url` (which hears of that job only, from `job.queued` to the job's end). The signatures are
 [Standard Webhooks](https://www.standardwebhooks.com) 1.0.0, so any of its libraries verifies them.
 
 ## In two minutes
@@ -255,8 +255,9 @@ A `POST` with `Content-Type: application/json` and these headers:
 |---|---|
 | `webhook-id` | the event's `id`: the same at every attempt and replay |
 | `webhook-timestamp` | when this attempt was made, in seconds since 1970 |
-| `webhook-signature` | `v1,` and base64 of HMAC-SHA256 over `{{webhook-id}}.{{webhook-timestamp}}.{{body}}` |
+| `webhook-signature` | `v1,` and base64 of HMAC-SHA256, or `v1a,` and base64 of an Ed25519 signature |
 
+Signed is `{{webhook-id}}.{{webhook-timestamp}}.{{body}}`, the body as it came.
 After a rotation there are several signatures, separated by spaces: one that matches is enough. Refuse timestamps that
 are more than {TOLERANCE.seconds // 60} minutes off, so that a recorded request cannot be sent again.
 
@@ -282,13 +283,28 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
   and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
   became of it: same id, same body, the whole schedule anew.
 
-## Secrets
+## What an endpoint hears of
 
-* An endpoint's secret: `POST /v1/webhooks/{{id}}/rotate` answers a new one. For {ROTATION_OVERLAP.days * 24} hours
-  deliveries carry both signatures, so that you can change over without a gap; `{{"overlap_seconds": 0}}` stops the
-  old one at once.
+| field | lets through |
+|---|---|
+| `types` | types of events, or patterns with `*`: `deployment.*`, `*.failed`; default `*` |
+| `regions` | events that name one of these, or none at all (`certificate.expiring`, `job.queued`); default all |
+| `tags` | events of certificates that have all of these tags at that moment; `"*"` is any value; default all |
+
+An event must pass all three. `PATCH /v1/webhooks/{{id}}` changes them, the `url`, the `description`, and `enabled`:
+with `{{"enabled": false, "disabled_reason": "…"}}` what waits is cancelled and nothing is sent until you enable it.
+What happened meanwhile is in `GET /v1/events`.
+
+## Secrets and keys
+
+* Each endpoint has its own. With `"signature_scheme": "hmac-sha256"` (the default) that is a shared secret, `whsec_…`,
+  shown once. With `"ed25519"` it is a key pair: the private key (`whsk_…`) never leaves us, and `public_key`
+  (`whpk_…` and base64 of its 32 bytes) is shown by `GET /v1/webhooks/{{id}}`; who has it can verify, and not sign.
+* `POST /v1/webhooks/{{id}}/rotate` answers a new secret or public key; `{{"signature_scheme": …}}` changes over to the
+  other kind. For {ROTATION_OVERLAP.days * 24} hours deliveries carry both signatures, so that you can change over
+  without a gap; `{{"overlap_seconds": 0}}` stops the old one at once.
 * Callbacks (`callback_url`) are signed with the account's callback secret: `GET /v1/webhooks/callback-secret` (scope
-  `write`), `POST /v1/webhooks/callback-secret/rotate`. Rotating replaces it at once, without an overlap.
+  `write`), `POST /v1/webhooks/callback-secret/rotate`, with the same overlap.
 * We keep secrets encrypted, and never write them to a log.
 
 ## Where webhooks may go
@@ -302,8 +318,6 @@ http, are reached only if the operator lists them in `CERTFLEET_WEBHOOK_ALLOWED_
 """
 
 _SHAPES: Final = """
-Filters are these types or patterns with `*`: `deployment.*`, `*.failed`, `*`.
-
 ## Data
 """
 

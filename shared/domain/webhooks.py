@@ -26,6 +26,13 @@ _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _SUCCESS: Final = range(200, 300)
 
 
+class SignatureScheme(StrEnum):
+    """How an endpoint's deliveries are signed (Standard Webhooks 1.0.0, "Signature scheme")."""
+
+    HMAC = "hmac-sha256"
+    ED25519 = "ed25519"
+
+
 class DeliveryState(StrEnum):
     """``pending → delivered | exhausted | cancelled``."""
 

@@ -14,12 +14,13 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import Row, TextClause, select, text
 from sqlalchemy.orm import Session
 
 from shared.domain.identifiers import new_id
-from shared.events.catalogue import EventType, matches
-from shared.models import Base, Event, EventCounter, WebhookDelivery, insertion
+from shared.events.catalogue import EventType
+from shared.events.filters import EventFilter, Subject
+from shared.models import Base, Certificate, Event, EventCounter, WebhookDelivery, insertion
 from shared.wakeups import Task, WakeUp
 
 FIRST_WAKE: Final = timedelta(seconds=10)
@@ -48,8 +49,11 @@ def append(
         return []
     session.flush()
     events = [_event(account_id, fact, now) for fact in facts]
-    for listening in _insert(session, account_id, events, beside):
-        deliver(session, [event for event in events if listening.wants(event)], endpoint_id=listening.id, now=now)
+    listening = _insert(session, account_id, events, beside)
+    subjects = _subjects(session, events, is_tagged=any(each.filter.tags for each in listening))
+    for each in listening:
+        wanted = [event for event, subject in zip(events, subjects, strict=True) if each.filter.wants(subject)]
+        deliver(session, wanted, endpoint_id=each.id, now=now)
     return events
 
 
@@ -123,14 +127,7 @@ class _Listening:
     """An enabled endpoint of the account: every event's, or one job's."""
 
     id: str
-    job_id: str | None
-    types: list[str]
-
-    def wants(self, event: Event) -> bool:
-        """A test event goes to one endpoint by its own delivery, never to those that merely listen."""
-        if event.type == EventType.WEBHOOK_TEST:
-            return False
-        return self.job_id in (None, event.job_id) and matches(event.type, self.types)
+    filter: EventFilter
 
 
 _APPEND: Final = """
@@ -146,7 +143,7 @@ _APPEND: Final = """
             id text, place bigint, type text, job_id text, certificate_id text, data jsonb
         )
     )
-    SELECT counter.last_sequence, endpoint.id, endpoint.job_id, endpoint.types
+    SELECT counter.last_sequence, endpoint.id, endpoint.job_id, endpoint.types, endpoint.tags, endpoint.regions
     FROM counter LEFT JOIN webhook_endpoints AS endpoint
         ON endpoint.account_id = :account_id AND endpoint.enabled AND endpoint.deleted_at IS NULL
         AND (endpoint.job_id IS NULL OR endpoint.job_id = ANY(:job_ids))
@@ -184,7 +181,23 @@ def _insert(session: Session, account_id: str, events: Sequence[Event], beside: 
     first = answers[0].last_sequence - len(events) + 1
     for number, event in enumerate(events, start=first):
         event.sequence = number
-    return [_Listening(id=row.id, job_id=row.job_id, types=row.types) for row in answers if row.id is not None]
+    return [_listening(row) for row in answers if row.id is not None]
+
+
+def _listening(row: Row[Any]) -> _Listening:
+    chosen = EventFilter(job_id=row.job_id, types=row.types, tags=row.tags, regions=row.regions)
+    return _Listening(id=row.id, filter=chosen)
+
+
+def _subjects(session: Session, events: Sequence[Event], *, is_tagged: bool) -> list[Subject]:
+    """What filters look at. Tags cost a question, so only where an endpoint asks for them."""
+    ids = {event.certificate_id for event in events if event.certificate_id}
+    asked = select(Certificate.id, Certificate.tags).where(Certificate.id.in_(ids))
+    tags = {row.id: row.tags for row in session.execute(asked)} if is_tagged else {}
+    return [
+        Subject(type=event.type, job_id=event.job_id, data=event.data, tags=tags.get(event.certificate_id or "", {}))
+        for event in events
+    ]
 
 
 def _event(account_id: str, fact: Fact, now: datetime) -> Event:

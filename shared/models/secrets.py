@@ -17,6 +17,7 @@ class Purpose(StrEnum):
     PRIVATE_KEY = "private_key"
     WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the name of a purpose
     CALLBACK_SECRET = "callback_secret"  # noqa: S105 - the name of a purpose
+    OLD_CALLBACK_SECRETS = "old_callback_secrets"
     ANSWER = "answer"
 
 

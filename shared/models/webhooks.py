@@ -11,7 +11,11 @@ from shared.models.base import ALWAYS_WOKEN, Base, Leased
 
 
 class WebhookEndpoint(Base):
-    """Where events go. With a ``job_id`` it is that job's ``callback_url`` and lives as long as the job."""
+    """Where events go. With a ``job_id`` it is that job's ``callback_url`` and hears of the job until its end.
+
+    ``types``, ``tags`` and ``regions`` are its filter (``shared/events/filters.py``). ``public_key`` belongs to the
+    newest signing key of scheme ``ed25519``; the keys themselves are sealed (``shared/usecases/webhook_secrets.py``).
+    """
 
     __tablename__ = "webhook_endpoints"
 
@@ -20,6 +24,10 @@ class WebhookEndpoint(Base):
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     url: Mapped[str]
     types: Mapped[list[str]]
+    tags: Mapped[dict[str, str]] = mapped_column(default=dict, server_default=text("'{}'"))
+    regions: Mapped[list[str]] = mapped_column(default=list, server_default=text("'{}'"))
+    signature_scheme: Mapped[str] = mapped_column(default="hmac-sha256", server_default="hmac-sha256")
+    public_key: Mapped[str | None]
     description: Mapped[str] = mapped_column(default="")
     enabled: Mapped[bool] = mapped_column(default=True)
     disabled_reason: Mapped[str | None]

@@ -58,14 +58,19 @@ def _contacts(**options: Any) -> fields.List[str]:
     )
 
 
-def _tags(**options: Any) -> fields.Dict:
+def certificate_tags(description: str, *, example: dict[str, str], **options: Any) -> fields.Dict:
+    """Tags as a certificate may have them."""
     return fields.Dict(
         keys=fields.String(validate=printable(at_most=64)),
         values=fields.String(validate=printable(at_least=0, at_most=256)),
         validate=Length(0, MAX_TAGS),
-        metadata={"description": "Your own words about it.", "example": {"team": "web"}},
+        metadata={"description": description, "example": example},
         **options,
     )
+
+
+def _tags(**options: Any) -> fields.Dict:
+    return certificate_tags("Your own words about it.", example={"team": "web"}, **options)
 
 
 def _name(**options: Any) -> fields.String:

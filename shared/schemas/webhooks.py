@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from marshmallow import fields
-from marshmallow.validate import Length, Range
+from marshmallow import ValidationError, fields, validates_schema
+from marshmallow.validate import Length, OneOf, Range
 
-from shared.domain.webhooks import ROTATION_OVERLAP
+from shared.domain.webhooks import ROTATION_OVERLAP, SignatureScheme
 from shared.schemas.base import Answer, Body, PageQuery, instant, optional_text, printable, text, unique
+from shared.schemas.certificates import MAX_REGIONS, certificate_tags
+from shared.schemas.faults import Fault
 
 MAX_TYPES: Final = 50
 MAX_DESCRIPTION: Final = 200
@@ -35,6 +37,34 @@ def _types(**options: Any) -> fields.List[str]:
     )
 
 
+def _tags(**options: Any) -> fields.Dict:
+    return certificate_tags(
+        "Only events of certificates that have all of these tags when it happens; `*` is any value. Empty: of all.",
+        example={"team": "web"},
+        **options,
+    )
+
+
+def _regions(**options: Any) -> fields.List[str]:
+    return fields.List(
+        fields.String(validate=Length(1, 64)),
+        validate=(Length(0, MAX_REGIONS), unique),
+        metadata={
+            "description": "Only events of these regions, and those that name none. Empty: of all.",
+            "example": ["cn-hangzhou"],
+        },
+        **options,
+    )
+
+
+def _scheme(**options: Any) -> fields.String:
+    return fields.String(
+        validate=OneOf([scheme.value for scheme in SignatureScheme]),
+        metadata={"description": "hmac-sha256: a shared secret. ed25519: we sign, anybody verifies by public key."},
+        **options,
+    )
+
+
 def _description(**options: Any) -> fields.String:
     return fields.String(
         validate=printable(at_least=0, at_most=MAX_DESCRIPTION),
@@ -48,7 +78,10 @@ class WebhookIn(Body):
 
     url = _url(required=True)
     types = _types(load_default=lambda: ["*"])
+    tags = _tags(load_default=dict)
+    regions = _regions(load_default=list)
     description = _description(load_default="")
+    signature_scheme = _scheme(load_default=SignatureScheme.HMAC.value)
 
 
 class WebhookPatchIn(Body):
@@ -56,13 +89,29 @@ class WebhookPatchIn(Body):
 
     url = _url()
     types = _types()
+    tags = _tags()
+    regions = _regions()
     description = _description()
     enabled = fields.Boolean(
         truthy={True}, falsy={False}, metadata={"description": "False: what waits is cancelled. True: begin anew."}
     )
+    disabled_reason = fields.String(
+        validate=printable(at_most=MAX_DESCRIPTION),
+        metadata={"description": "With `enabled: false`: why, in your own words.", "example": "Maintenance till 6."},
+    )
+
+    @validates_schema
+    def _a_reason_is_for_disabling(self, data: dict[str, Any], **_options: Any) -> None:
+        if "disabled_reason" in data and data.get("enabled") is not False:
+            fault = Fault(
+                code="field_not_allowed",
+                message="A reason is given while disabling only.",
+                hint="Send enabled: false with it, or leave it out.",
+            )
+            raise ValidationError({"disabled_reason": [fault]})
 
 
-class RotateIn(Body):
+class OverlapIn(Body):
     """How to change over to a new secret."""
 
     overlap_seconds = fields.Integer(
@@ -71,6 +120,12 @@ class RotateIn(Body):
         validate=Range(0, int(MAX_OVERLAP.total_seconds())),
         metadata={"description": "How long the old secret signs beside the new one; 0 if it has leaked."},
     )
+
+
+class RotateIn(OverlapIn):
+    """How to change over to a new secret or key pair."""
+
+    signature_scheme = _scheme(load_default=None, allow_none=True)
 
 
 class WebhookQuery(PageQuery):
@@ -89,7 +144,13 @@ class WebhookOut(Answer):
     id = text("Endpoint id.")
     url = text("Where events go.")
     types = fields.List(fields.String(), metadata={"description": "Types of events, or patterns."})
+    tags = fields.Dict(
+        keys=fields.String(), values=fields.String(), metadata={"description": "The tags of certificates it hears of."}
+    )
+    regions = fields.List(fields.String(), metadata={"description": "The regions it hears of; empty: all."})
     description = text("Your own words about it.")
+    signature_scheme = text("`hmac-sha256` or `ed25519`.")
+    public_key = optional_text("`whpk_…`: verifies the newest signature; with ed25519 only.")
     job_id = optional_text("The job whose `callback_url` this is.")
     enabled = fields.Boolean(metadata={"description": "Whether events are sent."})
     disabled_reason = optional_text("Why not.")
@@ -99,7 +160,15 @@ class WebhookOut(Answer):
 class WebhookCreatedOut(WebhookOut):
     """A new endpoint with its secret, shown this once."""
 
-    secret = text("`whsec_…`: verifies the signatures. Keep it; it is not shown again.", required=True)
+    secret = optional_text("`whsec_…`: verifies the signatures. Not shown again. With ed25519 null.", required=True)
+
+
+class RotatedOut(Answer):
+    """What verifies the signatures from now on: a new secret, shown this once, or a public key."""
+
+    signature_scheme = text("`hmac-sha256` or `ed25519`.", required=True)
+    secret = optional_text("`whsec_…`: verifies the signatures. Not shown again. With ed25519 null.", required=True)
+    public_key = optional_text("`whpk_…`: verifies the signatures; with ed25519 only.", required=True)
 
 
 class SecretOut(Answer):

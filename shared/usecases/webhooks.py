@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,16 +14,18 @@ from sqlalchemy.orm import Session
 from shared.config.settings import Network
 from shared.domain.identifiers import new_id
 from shared.domain.network_policy import check_url
-from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState
+from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState, SignatureScheme
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.events import log
 from shared.events.catalogue import EventType, matches
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
-from shared.usecases import accounts, audit, webhook_secrets
+from shared.usecases import audit, webhook_secrets
 from shared.usecases.context import Context
 from shared.usecases.paging import Order, Page, PageRequest, read_page
+from shared.usecases.submission import check_regions
 from shared.usecases.tokens import Caller
+from shared.usecases.webhook_secrets import Shown
 from shared.wakeups import Task, WakeUp
 
 DISABLED_BY_OWNER: Final = "Disabled by request."
@@ -37,7 +39,10 @@ class NewWebhook:
 
     url: str
     types: tuple[str, ...] = ("*",)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
     description: str = ""
+    signature_scheme: SignatureScheme = SignatureScheme.HMAC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +51,11 @@ class Changes:
 
     url: str | None = None
     types: tuple[str, ...] | None = None
+    tags: Mapping[str, str] | None = None
+    regions: tuple[str, ...] | None = None
     description: str | None = None
     enabled: bool | None = None
+    disabled_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,28 +93,33 @@ def add_callback(
 
 def create_webhook(
     context: Context, session: Session, caller: Caller, request: NewWebhook, *, now: datetime
-) -> tuple[WebhookEndpoint, str]:
-    """A new endpoint and its secret, which is shown once and never again.
+) -> tuple[WebhookEndpoint, Shown]:
+    """A new endpoint, and its secret, which is shown once and never again, or its public key.
 
     Raises:
-        Rejected: the URL may never be called, or a filter matches no type of event.
+        Rejected: the URL may never be called, a filter matches no type of event, or a region is not known.
     """
     check_url(request.url, context.settings.webhook_allowed_networks)
     check_types(request.types)
+    check_regions(context, request.regions)
     endpoint = WebhookEndpoint(
         id=new_id("whk"),
         account_id=caller.account_id,
         url=request.url,
         types=list(request.types),
+        tags=dict(request.tags),
+        regions=list(request.regions),
         description=request.description,
+        signature_scheme=request.signature_scheme,
         enabled=True,
         created_at=now,
     )
     session.add(endpoint)
     session.flush()
-    secret = webhook_secrets.create(session, context.vault, endpoint)
+    shown = webhook_secrets.create(session, context.vault, endpoint)
     audit.note(session, caller, "webhook.created", endpoint.id, now=now)
-    return endpoint, secret
+    session.flush()
+    return endpoint, shown
 
 
 def list_webhooks(
@@ -157,13 +170,11 @@ def update_webhook(
     if changes.url is not None:
         check_url(changes.url, context.settings.webhook_allowed_networks)
         endpoint.url = changes.url
-    if changes.types is not None:
-        check_types(changes.types)
-        endpoint.types = list(changes.types)
+    _change_filter(context, endpoint, changes)
     if changes.description is not None:
         endpoint.description = changes.description
     if changes.enabled is not None:
-        _switch(session, endpoint, is_on=changes.enabled, now=now)
+        _switch(session, endpoint, changes, now=now)
     audit.note(session, caller, "webhook.changed", endpoint.id, now=now)
     session.flush()
     return endpoint
@@ -192,8 +203,11 @@ def rotate_secret(
     *,
     now: datetime,
     overlap: timedelta = ROTATION_OVERLAP,
-) -> str:
-    """A new secret, shown once; the old one signs too until the overlap ends.
+    scheme: SignatureScheme | None = None,
+) -> Shown:
+    """A new secret, shown once, or key pair; the old one signs too until the overlap ends.
+
+    ``scheme``: sign in another way from now on; while the overlap lasts, in both.
 
     Raises:
         NotFound: none of that id in this account.
@@ -206,14 +220,18 @@ def rotate_secret(
             code="callback_has_no_secret",
             hint="POST /v1/webhooks/callback-secret/rotate",
         )
-    secret = webhook_secrets.rotate(session, context.vault, endpoint, overlap=overlap, now=now)
+    endpoint.signature_scheme = scheme or endpoint.signature_scheme
+    shown = webhook_secrets.rotate(session, context.vault, endpoint, overlap=overlap, now=now)
     audit.note(session, caller, "webhook.secret_rotated", endpoint.id, now=now)
-    return secret
+    session.flush()
+    return shown
 
 
-def rotate_callback_secret(context: Context, session: Session, caller: Caller, *, now: datetime) -> str:
-    """A new secret for the account's callbacks. It replaces the old one at once: there is no overlap."""
-    secret = accounts.rotate_callback_secret(session, context.vault, caller.account_id)
+def rotate_callback_secret(
+    context: Context, session: Session, caller: Caller, *, now: datetime, overlap: timedelta = ROTATION_OVERLAP
+) -> str:
+    """A new secret for the account's callbacks; the old one signs too until the overlap ends."""
+    secret = webhook_secrets.rotate_callback_secret(session, context.vault, caller.account_id, overlap=overlap, now=now)
     audit.note(session, caller, "webhook.callback_secret_rotated", caller.account_id, now=now)
     return secret
 
@@ -325,11 +343,22 @@ def cancel_waiting(session: Session, endpoint: WebhookEndpoint, *, now: datetime
     session.execute(statement)
 
 
-def _switch(session: Session, endpoint: WebhookEndpoint, *, is_on: bool, now: datetime) -> None:
-    if is_on == endpoint.enabled:
+def _change_filter(context: Context, endpoint: WebhookEndpoint, changes: Changes) -> None:
+    if changes.types is not None:
+        check_types(changes.types)
+        endpoint.types = list(changes.types)
+    if changes.regions is not None:
+        check_regions(context, changes.regions)
+        endpoint.regions = list(changes.regions)
+    if changes.tags is not None:
+        endpoint.tags = dict(changes.tags)
+
+
+def _switch(session: Session, endpoint: WebhookEndpoint, changes: Changes, *, now: datetime) -> None:
+    if changes.enabled == endpoint.enabled:
         return
-    if not is_on:
-        disable(session, endpoint, reason=DISABLED_BY_OWNER, now=now)
+    if not changes.enabled:
+        disable(session, endpoint, reason=changes.disabled_reason or DISABLED_BY_OWNER, now=now)
         return
     endpoint.enabled = True
     endpoint.disabled_reason = None

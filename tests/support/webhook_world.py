@@ -74,12 +74,12 @@ class World:
         """A caller of another account."""
         return new_caller(self.context, "stranger", now=self.now)
 
-    def create(self, url: str, *types: str) -> tuple[str, str]:
-        """A new endpoint's id and secret."""
-        request = NewWebhook(url=url, types=types or ("*",))
+    def create(self, url: str, *types: str, **overrides: Any) -> tuple[str, str]:
+        """A new endpoint's id, and its secret or public key."""
+        request = NewWebhook(url=url, types=types or ("*",), **overrides)
         with self.transaction() as session:
-            endpoint, secret = webhooks.create_webhook(self.context, session, self.caller, request, now=self.now)
-            return endpoint.id, secret
+            endpoint, shown = webhooks.create_webhook(self.context, session, self.caller, request, now=self.now)
+            return endpoint.id, str(shown.secret or shown.public_key)
 
     def happen(self, event_type: EventType = EventType.JOB_SUCCEEDED, **data: Any) -> str:
         """Append an event; its id."""

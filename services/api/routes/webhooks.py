@@ -11,11 +11,14 @@ from apiflask.types import ResponseReturnValueType
 from services.api.calls import authorized, current_call
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
+from shared.domain.webhooks import SignatureScheme
 from shared.models import WebhookEndpoint
 from shared.schemas.base import Nothing, PageQuery
 from shared.schemas.webhooks import (
     DeliveryOut,
     DeliveryPage,
+    OverlapIn,
+    RotatedOut,
     RotateIn,
     SecretOut,
     WebhookCreatedOut,
@@ -38,12 +41,13 @@ blueprint = Resource("webhooks", __name__, tag="Webhooks")
 def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
     """Register an endpoint for events.
 
-    The answer holds the secret that verifies our signatures (Standard Webhooks). It is not shown again.
+    The answer holds what verifies our signatures (Standard Webhooks): a secret, which is not shown again, or with
+    ed25519 a public key.
     """
     call = current_call()
-    request = NewWebhook(url=json_data["url"], types=tuple(json_data["types"]), description=json_data["description"])
-    endpoint, secret = webhooks.create_webhook(call.context, call.session, call.caller, request, now=call.now)
-    answer = {**_endpoint(endpoint), "secret": secret}
+    request = NewWebhook(**_chosen(json_data))
+    endpoint, shown = webhooks.create_webhook(call.context, call.session, call.caller, request, now=call.now)
+    answer = {**_endpoint(endpoint), "secret": shown.secret}
     return answer, HTTPStatus.CREATED, {"Location": f"/v1/webhooks/{endpoint.id}"}
 
 
@@ -70,12 +74,14 @@ def show_callback_secret() -> ResponseReturnValueType:
 
 @blueprint.post("/v1/webhooks/callback-secret/rotate")
 @authorized(Scope.WRITE)
-@blueprint.takes(Nothing)
+@blueprint.takes(OverlapIn)
 @blueprint.answers(SecretOut)
-def rotate_callback_secret(json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
-    """Replace the callback secret. The old one stops signing at once."""
+def rotate_callback_secret(json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Replace the callback secret. For a while every callback carries a signature of the old one, too."""
     call = current_call()
-    return {"secret": webhooks.rotate_callback_secret(call.context, call.session, call.caller, now=call.now)}
+    overlap = timedelta(seconds=json_data["overlap_seconds"])
+    secret = webhooks.rotate_callback_secret(call.context, call.session, call.caller, now=call.now, overlap=overlap)
+    return {"secret": secret}
 
 
 @blueprint.get("/v1/webhooks/<webhook_id>")
@@ -94,9 +100,7 @@ def show(webhook_id: str) -> ResponseReturnValueType:
 def edit(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
     """Change, disable or enable an endpoint. Disabling cancels what waits for it."""
     call = current_call()
-    if "types" in json_data:
-        json_data["types"] = tuple(json_data["types"])
-    changes = Changes(**json_data)
+    changes = Changes(**_chosen(json_data))
     endpoint = webhooks.update_webhook(
         call.context, call.session, call.caller, webhook_id, changes=changes, now=call.now
     )
@@ -117,13 +121,24 @@ def remove(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueTyp
 @blueprint.post("/v1/webhooks/<webhook_id>/rotate")
 @authorized(Scope.WRITE)
 @blueprint.takes(RotateIn)
-@blueprint.answers(SecretOut)
+@blueprint.answers(RotatedOut)
 def rotate(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
-    """Make a new secret, shown this once. For a while every delivery carries a signature of the old one, too."""
+    """Make a new secret, shown this once, or key pair; signature_scheme changes over to the other kind.
+
+    For a while every delivery carries a signature of the old one, too.
+    """
     call = current_call()
-    overlap = timedelta(seconds=json_data["overlap_seconds"])
-    secret = webhooks.rotate_secret(call.context, call.session, call.caller, webhook_id, now=call.now, overlap=overlap)
-    return {"secret": secret}
+    scheme = json_data["signature_scheme"]
+    shown = webhooks.rotate_secret(
+        call.context,
+        call.session,
+        call.caller,
+        webhook_id,
+        now=call.now,
+        overlap=timedelta(seconds=json_data["overlap_seconds"]),
+        scheme=scheme and SignatureScheme(scheme),
+    )
+    return {"signature_scheme": shown.scheme, "secret": shown.secret, "public_key": shown.public_key}
 
 
 @blueprint.post("/v1/webhooks/<webhook_id>/test")
@@ -168,6 +183,14 @@ def replay(webhook_id: str, delivery_id: str, json_data: dict[str, Any]) -> Resp
     call = current_call()
     found = webhooks.replay_delivery(call.session, call.caller, webhook_id, delivery_id=delivery_id, now=call.now)
     return _delivery(found), HTTPStatus.ACCEPTED
+
+
+def _chosen(json_data: dict[str, Any]) -> dict[str, Any]:
+    """The body's values as use cases take them."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in json_data.items()}
+    if "signature_scheme" in json_data:
+        values["signature_scheme"] = SignatureScheme(json_data["signature_scheme"])
+    return values
 
 
 def _endpoint(endpoint: WebhookEndpoint) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from shared.domain.webhooks import DeliveryState
+from tests.support import pki
 from tests.support.api import Api, answer, build_api
 from tests.support.receiver import Receiver
 from tests.support.webhook_world import World
@@ -14,6 +15,7 @@ from tests.support.webhook_world import World
 
 @pytest.fixture
 def api(world: World) -> Api:
+    world.now = pki.NOW
     return build_api(world.fleet)
 
 
