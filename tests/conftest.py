@@ -10,7 +10,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.support.debian import LEFT_OUT
+from tests.support.left_out import LEFT_OUT
 from tests.support.places import private_directory
 from tests.support.servers import Servers, shared_servers
 
@@ -68,7 +68,7 @@ def redis_url(servers: Servers) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One line that names the suites that this machine could not run (``tests/support/debian.py``)."""
+    """One line that names the suites that this machine could not run (``tests/support/left_out.py``)."""
     skipped = terminalreporter.getreports("skipped")
     reasons = {str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped if report.longrepr}
     left_out = sorted(reason.removeprefix(LEFT_OUT) for reason in reasons if reason.startswith(LEFT_OUT))

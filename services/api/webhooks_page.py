@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from apispec import APISpec
@@ -89,6 +90,16 @@ EXAMPLES: Final[dict[str, Document]] = {
 }
 """One for each shape of ``data``."""
 
+RECEIVERS: Final = {
+    "flask_receiver.py": "Flask",
+    "fastapi_receiver.py": "FastAPI",
+    "node_receiver.js": "Node",
+    "ed25519_receiver.js": "Node, by public key",
+}
+"""Files of ``docs/examples`` by their titles; ``tests/integration/webhooks/test_examples.py`` runs them."""
+
+_EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
+
 ERRORS: Final = {
     "deadline_exceeded": "The answer's headers had not all come when the time was up.",
     "connection_failed": "Nobody listens there, or the connection broke.",
@@ -105,7 +116,9 @@ ERRORS: Final = {
 
 def webhooks_page() -> str:
     """The text of ``docs/webhooks.md``: ``python -m services.api.webhooks_page > docs/webhooks.md``."""
-    return "\n".join((_INTRODUCTION, *_types(), _SHAPES, *_shapes(), _ERRORS_TITLE, *_errors(), ""))
+    return "\n".join(
+        (_INTRODUCTION, *_receivers(), _TYPES, *_types(), _SHAPES, *_shapes(), _ERRORS_TITLE, *_errors(), "")
+    )
 
 
 def schema_document() -> str:
@@ -169,6 +182,13 @@ def _name(schema: type[Schema]) -> str:
     return schema.__name__.removesuffix("Schema")
 
 
+def _receivers() -> Iterator[str]:
+    for file, title in RECEIVERS.items():
+        language = "python" if file.endswith(".py") else "js"
+        source = (_EXAMPLES / file).read_text(encoding="utf-8").rstrip()
+        yield from (f"### {title}", "", f"```{language}", source, "```", "")
+
+
 def _types() -> Iterator[str]:
     yield "| type | meaning | data |"
     yield "|---|---|---|"
@@ -230,19 +250,8 @@ curl -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" \\
 ```
 
 The answer holds `secret` (`whsec_…`), this once: keep it where your receiver finds it. Then verify every request before
-you read it, over the **raw body** as it came (parsing and writing JSON again changes bytes):
-
-```python
-from standardwebhooks import Webhook, WebhookVerificationError
-
-
-def receive(secret: str, headers: dict[str, str], body: bytes) -> dict[str, object] | None:
-    try:
-        event = Webhook(secret).verify(body, headers)
-    except (WebhookVerificationError, ValueError):  # the package raises ValueError for malformed headers
-        return None  # answer 400
-    return event  # remember event["id"], answer 204, then do the work
-```
+you read it, over the **raw body** as it came (parsing and writing JSON again changes bytes). Whole receivers are
+[below](#receivers).
 
 Answer 2xx as soon as the event is safely yours, within the timeout (15 s unless the operator set another), and work
 afterwards. `POST /v1/webhooks/{{id}}/test` sends a `webhook.test` event to one endpoint.
@@ -314,6 +323,13 @@ https to public addresses, any port. A URL has no user name, password or fragmen
 checked address is the one that is dialled, so DNS rebinding and redirects lead nowhere. Private networks, also over
 http, are reached only if the operator lists them in `CERTFLEET_WEBHOOK_ALLOWED_NETWORKS`. No proxy is used.
 
+## Receivers
+
+Each is whole, runs as its first lines say, and is run by our tests with real deliveries, forged ones and rotated
+secrets. They are in [`docs/examples`](examples).
+"""
+
+_TYPES: Final = """\
 ## Types of events
 """
 

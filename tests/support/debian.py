@@ -11,12 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
-import pytest
-
-LEFT_OUT: Final = "left out: "
-"""How the reason of a skipped suite begins; the summary gathers these in one line."""
+from tests.support.left_out import leave_out
 
 SYSTEM_PATH: Final = "/usr/sbin:/usr/local/sbin:/sbin"
 """Daemons live here; an ordinary user's PATH leaves it out."""
@@ -35,14 +32,8 @@ def require(package: str) -> Path:
     """
     found = _found(package) or _installed(package)
     if not isinstance(found, Path):
-        _leave_out(f"{LEFT_OUT}the {package} suite: {package} is not installed and {found}")
+        leave_out(package, f"{package} is not installed and {found}")
     return found
-
-
-def _leave_out(reason: str) -> NoReturn:
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def _found(program: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""A suite whose balancer is not there is left out aloud, and is a failure in CI."""
+"""A suite whose balancer, or whose Node, is not there is left out aloud, and is a failure in CI."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUITE = """
 from tests.support.debian import require
+from tests.support.node import node
 
 def test_one():
     require("no-such-balancer")
 
 def test_two():
     require("no-such-balancer")
+
+def test_three():
+    node()
 """
 
 
@@ -49,12 +53,14 @@ def run(suite: Path, *, ci: str) -> subprocess.CompletedProcess[str]:
 def test_a_suite_that_cannot_run_here_is_named_in_one_line(suite: Path) -> None:
     done = run(suite, ci="")
     assert done.returncode == 0
-    assert "2 skipped" in done.stdout
-    assert done.stdout.count("left out: the no-such-balancer suite: no-such-balancer is not installed and") == 1
+    assert "3 skipped" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("left out: ")]
+    assert line.count("the no-such-balancer suite: no-such-balancer is not installed and") == 1
+    assert line.count("the Node suite: node is not installed") == 1
 
 
 def test_in_ci_it_fails(suite: Path) -> None:
     done = run(suite, ci="true")
     assert done.returncode == 1
-    assert "2 failed" in done.stdout
+    assert "3 failed" in done.stdout
     assert "the no-such-balancer suite: no-such-balancer is not installed" in done.stdout
