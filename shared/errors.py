@@ -11,8 +11,8 @@
     ├── Conflict            true only later or elsewhere: busy, in use, in the wrong state            (HTTP 409)
     ├── Transient           try again; the worker does, with back-off                                 (HTTP 503)
     ├── Misconfigured       the operator's settings are wrong; all problems listed                    (exit 2)
-    └── DriverError         what a load balancer's adapter may raise (never reaches HTTP)
-        ├── permanent: InvalidMaterial, Unsupported, AuthRefused
+    └── DriverError         what an adapter may raise: driver or source (never reaches HTTP)
+        ├── permanent: InvalidMaterial, Unsupported (NotOffered, NotRenewable), AuthRefused
         ├── slots:     QuotaExceeded, InUse
         ├── retryable: Busy, Unreachable, OutcomeUnknown (read first), Replan
         └── alarm:     Corrupt, NotServed
@@ -127,7 +127,7 @@ class Misconfigured(CertfleetError):
 
 
 class DriverError(CertfleetError):
-    """What a load balancer's adapter raises. Foreign exceptions are translated at the call, ``raise … from``.
+    """What an adapter (driver or source) raises. Foreign exceptions are translated at the call, ``raise … from``.
 
     Messages are shown to users and sent in webhooks: they name the balancer's answer, never key material.
     """
@@ -148,6 +148,18 @@ class Unsupported(DriverError):
     """The balancer, or its configuration, cannot do this."""
 
     code = "unsupported"
+
+
+class NotOffered(Unsupported):
+    """The certificate service has no such certificate for us, or gives its key to nobody."""
+
+    code = "not_offered"
+
+
+class NotRenewable(Unsupported):
+    """The certificate service does not renew this certificate, or not yet."""
+
+    code = "not_renewable"
 
 
 class AuthRefused(DriverError):

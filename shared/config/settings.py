@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from shared.config.regions import Region, load_regions
+from shared.config.sources import CertificateService, load_sources
 from shared.errors import Misconfigured
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,6 +30,7 @@ class Settings:
     redis_url: str = field(repr=False)
     kek_file: Path
     regions: dict[str, Region] = field(repr=False)
+    sources: dict[str, CertificateService] = field(default_factory=dict, repr=False)
     smtp_url: str | None = field(default=None, repr=False)
     mail_from: str = "certfleet@localhost"
     public_url: str = "http://127.0.0.1:8080"
@@ -55,6 +57,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         redis_url=reader.required("REDIS_URL", "redis://host:6379/0"),
         kek_file=Path(reader.required("CERTFLEET_KEK_FILE", "/etc/certfleet/keks.json")),
         regions=reader.regions("CERTFLEET_REGIONS"),
+        sources=reader.sources("CERTFLEET_SOURCES"),
         **reader.given(_OPTIONAL),
     )
     if reader.problems:
@@ -82,6 +85,17 @@ class _Reader:
             return {}
         try:
             return load_regions(Path(text))
+        except Misconfigured as error:
+            self.problems.extend(error.problems)
+            return {}
+
+    def sources(self, name: str) -> dict[str, CertificateService]:
+        """None are needed: everything can be uploaded."""
+        text = self.environ.get(name)
+        if not text:
+            return {}
+        try:
+            return load_sources(Path(text))
         except Misconfigured as error:
             self.problems.extend(error.problems)
             return {}

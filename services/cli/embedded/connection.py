@@ -25,6 +25,7 @@ class Connection:
     kek_file: str
     state_dir: str
     pid: int
+    sources_file: str = ""
 
     def environment(self) -> dict[str, str]:
         """The settings of the stack's programs, for commands that work on the same data."""
@@ -35,6 +36,7 @@ class Connection:
             "CERTFLEET_REGIONS": self.regions_file,
             "CERTFLEET_KEK_FILE": self.kek_file,
             "CERTFLEET_PUBLIC_URL": self.url,
+            "CERTFLEET_SOURCES": self.sources_file,
         }
 
 

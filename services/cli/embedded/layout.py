@@ -73,6 +73,16 @@ class StateDir:
         return self.root / "regions.toml"
 
     @property
+    def sources_file(self) -> Path:
+        """The default sources file."""
+        return self.root / "sources.toml"
+
+    @property
+    def local_ca(self) -> Path:
+        """The local certificate authority: its key, and what it issued."""
+        return self.root / "local-ca"
+
+    @property
     def kek_file(self) -> Path:
         """The key-encryption keys. Without them, stored private keys cannot be read again."""
         return self.root / "keks.json"

@@ -17,9 +17,12 @@ from services.cli.embedded.layout import StateDir, socket_directory
 from services.cli.embedded.ports import Ports
 from services.cli.embedded.program import Program
 from services.cli.embedded.regions import keep_regions_file
+from services.cli.embedded.sources import keep_sources_file, place_orders
 from shared.config.settings import Settings, load_settings
 from shared.crypto.vault import create_kek_file, load_vault
 from shared.errors import Misconfigured
+
+DEFAULT_ACCOUNT: Final = "default"
 
 LOOPBACK: Final = "127.0.0.0/8,::1/128"
 """Where ``certfleet up`` lets webhooks go besides public addresses: a developer's receiver runs beside it."""
@@ -63,6 +66,9 @@ def make_plan(
     has_own_regions = not environ.get("CERTFLEET_REGIONS")
     if has_own_regions:
         keep_regions_file(state, sockets=sockets, ports=ports, say=say)
+    has_own_sources = "CERTFLEET_SOURCES" not in environ
+    if has_own_sources:
+        keep_sources_file(state, account=DEFAULT_ACCOUNT)
     environment = _environment(state, port=port, environ=environ)
     cluster = None
     if not environ.get("DATABASE_URL"):
@@ -73,6 +79,8 @@ def make_plan(
         environment["REDIS_URL"] = redis.url(redis_socket)
     _prepare_keys(state, Path(environment["CERTFLEET_KEK_FILE"]))
     settings = load_settings(environment)
+    if has_own_sources:
+        place_orders(settings.sources)
     balancers: tuple[Balancer, ...] = ()
     if has_own_regions:
         balancers = envoy.find_balancers(settings.regions, state=state, sockets=sockets, ports=ports)
@@ -117,14 +125,16 @@ def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> d
     given = {name: value for name, value in environ.items() if value}
     defaults = {
         "CERTFLEET_REGIONS": str(state.regions_file),
+        "CERTFLEET_SOURCES": str(state.sources_file),
         "CERTFLEET_KEK_FILE": str(state.kek_file),
         "CERTFLEET_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "CERTFLEET_WEBHOOK_ALLOWED_NETWORKS": LOOPBACK,
         "PYTHONUNBUFFERED": "1",
     }
     # Set and empty means "none" here, and is told apart from not set.
-    if "CERTFLEET_WEBHOOK_ALLOWED_NETWORKS" in environ:
-        defaults["CERTFLEET_WEBHOOK_ALLOWED_NETWORKS"] = ""
+    for name in ("CERTFLEET_WEBHOOK_ALLOWED_NETWORKS", "CERTFLEET_SOURCES"):
+        if name in environ:
+            defaults[name] = ""
     if "SMTP_URL" not in given:
         defaults["SMTP_URL"] = f"smtp://127.0.0.1:{choose_port(0)}"
     return defaults | given

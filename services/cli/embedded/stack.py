@@ -17,7 +17,7 @@ from typing import Final
 from services.cli.embedded import envoy, postgres, programs, redis
 from services.cli.embedded.connection import Connection, write_connection, write_private
 from services.cli.embedded.layout import locked, prepare, wait_for_holders
-from services.cli.embedded.plan import Plan, choose_port, make_plan
+from services.cli.embedded.plan import DEFAULT_ACCOUNT, Plan, choose_port, make_plan
 from services.cli.embedded.ports import Ports
 from services.cli.embedded.program import Program
 from services.cli.embedded.supervision import Condition, ProgramFailed, Supervisor
@@ -29,7 +29,6 @@ from shared.usecases.accounts import callback_secret, create_account, find_accou
 from shared.usecases.tokens import authenticate, create_token
 from shared.wakeups import producer
 
-DEFAULT_ACCOUNT: Final = "default"
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 56.0
 """Above the sum that a stop can take: 30 s for the clients together, then each server in turn."""
@@ -157,6 +156,7 @@ class _Run:
             kek_file=str(settings.kek_file),
             state_dir=str(plan.state.root),
             pid=os.getpid(),
+            sources_file=plan.environment["CERTFLEET_SOURCES"],
         )
         write_connection(plan.state, connection)
         self.say(f"ready in {time.monotonic() - began:.1f} s: {url}  (token and the rest: {plan.state.connection})")

@@ -33,11 +33,12 @@ def test_what_is_not_set_keeps_its_default(tmp_path: Path) -> None:
     settings = load_settings(environment(tmp_path))
 
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
-    needed = {"database_url", "redis_url", "kek_file", "regions"}
+    needed = {"database_url", "redis_url", "kek_file", "regions", "sources"}
     assert {name: getattr(settings, name) for name in defaults.keys() - needed} == {
         name: default for name, default in defaults.items() if name not in needed
     }
     assert set(settings.regions) == {"here"}
+    assert settings.sources == {}
 
 
 def test_every_variable_is_read(tmp_path: Path) -> None:
