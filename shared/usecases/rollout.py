@@ -12,10 +12,11 @@ from shared.domain.certificates import CertificateState
 from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState, Intent, JobKind
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Certificate, Deployment, Job
-from shared.usecases import audit, jobs, submission
+from shared.usecases import audit, jobs
 from shared.usecases.browsing import find_certificate
 from shared.usecases.busy import busy, unfinished
 from shared.usecases.context import Context
+from shared.usecases.declared import check_regions
 from shared.usecases.listeners import must_not_be_in_use
 from shared.usecases.replacement import must_not_be_replaced
 from shared.usecases.tokens import Caller
@@ -30,7 +31,7 @@ def add_regions(
         Rejected: a region is unknown, or has the certificate already.
         Conflict: the certificate is not valid, or a region is being worked on.
     """
-    submission.check_regions(context, regions)
+    check_regions(context, regions)
     certificate = find_certificate(session, caller, certificate_id, lock=True)
     must_not_be_replaced(session, certificate)
     _must_be_valid(certificate)

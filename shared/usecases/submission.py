@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from sqlalchemy.orm import Session
 
-from shared.config.regions import is_region_id
 from shared.crypto.vault import Binding
 from shared.domain.certificates import CertificateSource, CertificateState, CertificateType
 from shared.domain.identifiers import new_id
@@ -19,6 +17,7 @@ from shared.errors import FieldError, Rejected
 from shared.models import Base, Certificate, Deployment, Job, Purpose, Secret, insertion
 from shared.usecases import audit, jobs, secrets, webhooks
 from shared.usecases.context import Context
+from shared.usecases.declared import check_regions
 from shared.usecases.tokens import Caller
 
 NO_CERTIFICATE_SERVICE: Final = FieldError(
@@ -87,27 +86,6 @@ def submit_certificate(
         )
     jobs.announce(session, job, now=now, beside=rows)
     return Submitted(job=job, certificate=certificate, deployments=deployments)
-
-
-def check_regions(context: Context, regions: Iterable[str]) -> None:
-    """Every region is one that the operator declares.
-
-    Raises:
-        Rejected: naming each that is not, and those that are.
-    """
-    known = context.settings.regions
-    errors = tuple(
-        FieldError(
-            field=f"regions.{position}",
-            code="unknown_region",
-            message=f"There is no region {region!r}." if is_region_id(region) else "This is not a region's id.",
-            hint=f"Choose from: {', '.join(known)}.",
-        )
-        for position, region in enumerate(regions)
-        if region not in known
-    )
-    if errors:
-        raise Rejected("A region is not known.", code="unknown_region", errors=errors)
 
 
 def placeholder_name(certificate_id: str) -> str:

@@ -22,8 +22,8 @@ from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
 from shared.usecases import audit, webhook_secrets
 from shared.usecases.context import Context
+from shared.usecases.declared import check_regions
 from shared.usecases.paging import Order, Page, PageRequest, read_page
-from shared.usecases.submission import check_regions
 from shared.usecases.tokens import Caller
 from shared.usecases.webhook_secrets import Shown
 from shared.wakeups import Task, WakeUp

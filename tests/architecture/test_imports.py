@@ -1,0 +1,39 @@
+"""Every module can be imported first: none works only because another was imported before it."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared import usecases
+
+pytestmark = pytest.mark.unit
+
+ROOT = Path(__file__).parents[2]
+
+_EACH_IN_A_CHILD = """
+import importlib, os, sys
+import sqlalchemy.orm, sqlalchemy.dialects.postgresql, celery, structlog, cryptography.x509
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            print(name, error, flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+def test_every_use_case_can_be_imported_first() -> None:
+    names = [f"{usecases.__name__}.{found.name}" for found in pkgutil.iter_modules(usecases.__path__)]
+    answer = subprocess.run(
+        [sys.executable, "-c", _EACH_IN_A_CHILD, *names], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout == ""
+    assert len(names) > 50
