@@ -253,6 +253,17 @@ The answer holds `secret` (`whsec_…`), this once: keep it where your receiver 
 you read it, over the **raw body** as it came (parsing and writing JSON again changes bytes). Whole receivers are
 [below](#receivers).
 
+To watch, and to develop a receiver on your desk, without a public address:
+
+```sh
+certfleet listen                                        # prints verified webhooks, and removes its endpoint at the end
+certfleet listen --types 'deployment.*,job.*' --json    # one event a line, for another program
+certfleet listen --after 0                              # all events so far and those to come, pulled, over any break
+certfleet listen --forward http://127.0.0.1:9000/certfleet   # your receiver gets them, signed; its answers count
+```
+
+It works on the stack of `certfleet up`, or with `--url` and `CERTFLEET_TOKEN` on another one.
+
 Answer 2xx as soon as the event is safely yours, within the timeout (15 s unless the operator set another), and work
 afterwards. `POST /v1/webhooks/{{id}}/test` sends a `webhook.test` event to one endpoint.
 

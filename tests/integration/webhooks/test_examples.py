@@ -18,8 +18,9 @@ from shared.domain.webhooks import Answer, SignatureScheme
 from shared.events.catalogue import EventType
 from shared.usecases import webhooks
 from shared.usecases.webhook_delivery import Request, WebhookSender
-from tests.support.examples import Program, running_example
+from tests.support.examples import running_example
 from tests.support.node import EXAMPLES, installed_examples, node
+from tests.support.programs import Output
 from tests.support.webhook_world import World
 
 PYTHON: Final = {
@@ -35,7 +36,7 @@ class Running:
 
     world: World
     endpoint_id: str
-    program: Program
+    program: Output
 
     def handled(self) -> list[str]:
         """The lines that its own ``handle`` has printed."""
