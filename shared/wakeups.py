@@ -34,9 +34,12 @@ class Task(StrEnum):
     PATROL = "certfleet.sweep.patrol"
     PATROL_LISTENER = "certfleet.patrol.listener"
     PATROL_REGION = "certfleet.patrol.region"
+    ACQUIRE = "certfleet.sources.acquisition"
+    CATALOGUE = "certfleet.sources.catalogue"
+    SCAN_SOURCES = "certfleet.sources.scan"
 
 
-QUEUES: Final = ("validate", "deploy", "webhooks", "mail", "sweep", "patrol")
+QUEUES: Final = ("validate", "deploy", "webhooks", "mail", "sweep", "patrol", "sources")
 """One queue a kind of work, so that a slow kind cannot starve another. Routed by name prefix."""
 
 ROUTES: Final = {f"certfleet.{queue}.*": {"queue": queue} for queue in QUEUES}

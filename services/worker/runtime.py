@@ -17,6 +17,8 @@ from shared.usecases.clock import utc_now
 from shared.usecases.context import Context, build_context
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.region_tools import RegionTools
+from shared.usecases.source_registry import build_source
+from shared.usecases.source_tools import SourceTools
 from shared.usecases.stopping import Stopping
 
 _once = threading.Lock()
@@ -67,3 +69,9 @@ def stopping() -> Stopping:
 def region_tools() -> RegionTools:
     """Drivers by entry point, a prober that knocks as clients do, the clock."""
     return RegionTools(driver_for=build_driver, prober=TlsProber(), clock=utc_now, stopping=stopping())
+
+
+@lru_cache(maxsize=1)
+def source_tools() -> SourceTools:
+    """Sources by entry point, and the clock."""
+    return SourceTools(source_for=build_source, clock=utc_now)

@@ -26,6 +26,7 @@ _TASKS: Final = {
     Periodic.SWEEP: Task.SWEEP,
     Periodic.PATROL: Task.PATROL,
     Periodic.REMINDERS: Task.SCAN_REMINDERS,
+    Periodic.SOURCES: Task.SCAN_SOURCES,
 }
 
 

@@ -42,6 +42,7 @@ class Settings:
     sweep_every: timedelta = timedelta(seconds=5)
     reminders_every: timedelta = timedelta(minutes=10)
     patrol_every: timedelta = timedelta(seconds=60)
+    sources_every: timedelta = timedelta(minutes=5)
     database_pool: int = 20
 
 
@@ -156,6 +157,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "sweep_every": ("CERTFLEET_SWEEP_SECONDS", _seconds),
     "reminders_every": ("CERTFLEET_REMINDERS_SECONDS", _seconds),
     "patrol_every": ("CERTFLEET_PATROL_SECONDS", _seconds),
+    "sources_every": ("CERTFLEET_SOURCES_SECONDS", _seconds),
     "database_pool": ("CERTFLEET_DATABASE_POOL", _positive),
 }
 """Field of :class:`Settings` to the variable that sets it and how its text is read."""

@@ -67,6 +67,12 @@ FINAL_DEPLOYMENTS: Final = frozenset({DeploymentState.DEPLOYED, DeploymentState.
 CANCELLED: Final = "cancelled"
 """A job's answer of a region or listener that was left as it was; no state of the deployment or listener itself."""
 
+BRINGING_CONTENT: Final = frozenset({JobKind.CREATE, JobKind.REPLACE, JobKind.RENEW})
+"""Jobs that bring content, which is validated before it goes anywhere."""
+
+TAKING_PLACE: Final = frozenset({JobKind.REPLACE, JobKind.RENEW})
+"""Jobs that bring it in another certificate's place."""
+
 _FINAL_ANSWERS: Final = FINAL_DEPLOYMENTS | FINAL_LISTENERS | {CANCELLED}
 ACTIVE_DEPLOYMENTS: Final = frozenset(DeploymentState) - FINAL_DEPLOYMENTS
 

@@ -9,10 +9,12 @@ from shared.models.jobs import Deployment, Job, JobDeployment
 from shared.models.listeners import Balancer, JobListener, Listener, ListenerHost
 from shared.models.reminders import PeriodicRun, Reminder
 from shared.models.secrets import Purpose, Secret
+from shared.models.sources import Acquisition, ManagedCertificate, SourceCatalogue
 from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
     "Account",
+    "Acquisition",
     "ApiToken",
     "Attempt",
     "AuditEntry",
@@ -29,10 +31,12 @@ __all__ = [
     "Leased",
     "Listener",
     "ListenerHost",
+    "ManagedCertificate",
     "PeriodicRun",
     "Purpose",
     "Reminder",
     "Secret",
+    "SourceCatalogue",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index
+from sqlalchemy import ForeignKey, Index, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
@@ -19,6 +19,10 @@ class Account(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(unique=True)
     contacts: Mapped[list[str]] = mapped_column(default=list)
+    auto_renew: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether managed certificates that do not say themselves are renewed without being asked to."""
+    renew_before_days: Mapped[int | None]
+    """How long before their end; null: a third of their life."""
     created_at: Mapped[datetime]
 
 

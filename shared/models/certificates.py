@@ -39,6 +39,10 @@ class Certificate(Base):
     contacts: Mapped[list[str]] = mapped_column(default=list)
     tags: Mapped[dict[str, str]] = mapped_column(default=dict)
     reminders_muted: Mapped[bool] = mapped_column(default=False)
+    auto_renew: Mapped[bool | None]
+    """Whether it is renewed without being asked to; null: as its account says."""
+    renew_before_days: Mapped[int | None]
+    """How long before its end; null: as its account says."""
     replaces_id: Mapped[str | None] = mapped_column(ForeignKey("certificates.id"))
     replaced_by_id: Mapped[str | None] = mapped_column(ForeignKey("certificates.id"))
     created_at: Mapped[datetime]
@@ -49,4 +53,9 @@ class Certificate(Base):
         Index("ix_certificates_account_id_fingerprint", "account_id", "fingerprint_sha256"),
         Index("ix_certificates_expiry", "not_after", postgresql_where=text("state = 'valid' AND NOT reminders_muted")),
         Index("ix_certificates_account_id_not_after", "account_id", "not_after"),
+        Index(
+            "ix_certificates_renewable",
+            "id",
+            postgresql_where=text("source = 'managed' AND state = 'valid' AND replaced_by_id IS NULL"),
+        ),
     )

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from shared.models.jobs import Deployment, Job
 from shared.models.listeners import Balancer, Listener
 from shared.models.reminders import Reminder
+from shared.models.sources import Acquisition, SourceCatalogue
 from shared.models.webhooks import WebhookDelivery
 
-LeasedRow = Job | Deployment | Listener | WebhookDelivery | Reminder
-Row = TypeVar("Row", Job, Deployment, Listener, WebhookDelivery, Reminder)
+LeasedRow = Job | Deployment | Listener | WebhookDelivery | Reminder | Acquisition | SourceCatalogue
+Row = TypeVar("Row", Job, Deployment, Listener, WebhookDelivery, Reminder, Acquisition, SourceCatalogue)
 
 WAKE_AGAIN: Final = timedelta(seconds=30)
 """How long the sweep gives a wake-up before it sends another: a backlog must not multiply its own messages."""

@@ -120,7 +120,10 @@ class UploadIn(Body):
         load_default=None,
         allow_none=True,
         validate=printable(at_most=128),
-        metadata={"description": "Which certificate of the certificate service; managed only."},
+        metadata={
+            "description": "Which certificate of a certificate service (GET /v1/managed-certificates); managed only.",
+            "example": "local-ca:lc-5d41402abc4b2a76b971",
+        },
     )
     regions = _regions(load_default=list)
     callback_url = fields.String(
@@ -223,6 +226,17 @@ class ReplacementIn(Body):
     private_key = fields.String(
         load_default=None, allow_none=True, metadata={"description": "PEM, unencrypted; server only."}
     )
+    callback_url = fields.String(
+        load_default=None,
+        allow_none=True,
+        validate=web_url,
+        metadata={"description": "Receives this job's events, signed.", "example": "https://ci.example.com/hook"},
+    )
+
+
+class RenewalIn(Body):
+    """What a renewal takes: nothing is needed."""
+
     callback_url = fields.String(
         load_default=None,
         allow_none=True,
@@ -338,6 +352,7 @@ class CertificateOut(Answer):
     name = text("What it is called.")
     type = text("server or ca.")
     source = text("third_party or managed.")
+    managed_certificate_id = optional_text("Managed: which certificate of the certificate service it is.")
     state = text("validating, valid, rejected or deleting.")
     common_name = optional_text("Subject common name.")
     names = fields.List(fields.String(), metadata={"description": "DNS names and addresses it is valid for."})

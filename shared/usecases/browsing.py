@@ -27,7 +27,7 @@ _FAR: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _CERTIFICATE_FIELDS: Final = (
     *("id", "name", "type", "source", "state", "common_name", "names", "subject", "issuer", "serial"),
     *("not_before", "not_after", "key_algorithm", "fingerprint_sha1", "fingerprint_sha256", "chain", "findings"),
-    *("contacts", "tags", "reminders_muted", "created_at"),
+    *("contacts", "tags", "reminders_muted", "created_at", "managed_certificate_id"),
 )
 _DEPLOYMENT_FIELDS: Final = (
     *("region", "state", "intent", "attempt", "error", "remote_id", "evidence", "drift", "job_id", "deployed_at"),

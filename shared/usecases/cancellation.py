@@ -15,20 +15,20 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateState
-from shared.domain.rollout import FINAL_JOBS, JobKind, JobState
+from shared.domain.rollout import FINAL_JOBS, TAKING_PLACE, JobKind, JobState
 from shared.domain.validation import cancelled
 from shared.errors import Conflict
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact, wake
 from shared.models import Certificate, Deployment, Job, Listener, Purpose, leases
-from shared.usecases import audit, jobs, secrets, settlement
+from shared.usecases import acquisitions, audit, jobs, secrets, settlement
 from shared.usecases.browsing import find_job
 from shared.usecases.tokens import Caller
 from shared.wakeups import Task, WakeUp
 
 _Row = TypeVar("_Row", Deployment, Listener)
 
-_SUCCESSIONS: Final = frozenset({JobKind.REPLACE, JobKind.RETRY})
+_SUCCESSIONS: Final = TAKING_PLACE | {JobKind.RETRY}
 
 
 def cancel_job(session: Session, caller: Caller, job_id: str, *, now: datetime) -> Job:
@@ -64,7 +64,7 @@ def stop(session: Session, job: Job, *, now: datetime, look_again: timedelta = t
     facts: list[Fact] = []
     is_done = _stop_listeners(session, job, now=now) if job.kind in jobs.LISTENER_JOBS else False
     if job.kind not in jobs.LISTENER_JOBS and _take_certificates(session, job):
-        facts += _reject(session, job) if job.state == JobState.QUEUED else []
+        facts += _reject(session, job, now=now) if job.state == JobState.QUEUED else []
         facts += _stop_deployments(session, job, now=now)
         is_done = not _is_left(session, Deployment, job, now=now)
     if not is_done:
@@ -85,14 +85,17 @@ def _take_certificates(session: Session, job: Job) -> bool:
     return len(taken) == len(ids)
 
 
-def _reject(session: Session, job: Job) -> list[Fact]:
-    """Nobody has looked at the upload, and nobody will: it is destroyed."""
+def _reject(session: Session, job: Job, *, now: datetime) -> list[Fact]:
+    """Nobody has looked at the upload, and nobody will: it is destroyed, or not even fetched."""
+    acquisitions.cancel_acquisition(session, job, now=now)
     certificate = session.get_one(Certificate, job.certificate_id)
     if certificate.state != CertificateState.VALIDATING:
         return []
     finding = asdict(cancelled())
     certificate.state = CertificateState.REJECTED
     certificate.findings = job.findings = [finding]
+    if job.kind in TAKING_PLACE:
+        certificate.managed_certificate_id = None  # what was ordered is still as good as new: renewing again finds it
     secrets.drop(session, certificate.id, Purpose.UPLOAD)
     return [jobs.certificate_fact(EventType.CERTIFICATE_REJECTED, certificate)]
 

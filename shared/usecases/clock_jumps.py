@@ -17,7 +17,18 @@ from sqlalchemy.orm import Session
 from shared.config.settings import Settings
 from shared.domain import circuits
 from shared.domain.webhooks import JITTER
-from shared.models import Balancer, Deployment, Job, Listener, PeriodicRun, Reminder, WebhookDelivery, leases
+from shared.models import (
+    Acquisition,
+    Balancer,
+    Deployment,
+    Job,
+    Listener,
+    PeriodicRun,
+    Reminder,
+    SourceCatalogue,
+    WebhookDelivery,
+    leases,
+)
 from shared.models.leases import Farthest, LeasedRow
 from shared.usecases.periodic import Periodic
 from shared.usecases.webhook_delivery import lease_of
@@ -55,7 +66,17 @@ def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
     ours = Farthest(lease=settings.lease, pause=pause, first=PAUSE)
     longest = max(settings.webhook_retry_schedule, default=PAUSE) * (1 + JITTER)
     sent = Farthest(lease=lease_of(settings), pause=longest, first=leases.WAKE_AGAIN)
-    return {Job: ours, Deployment: ours, Listener: ours, Reminder: ours, WebhookDelivery: sent}
+    between = max(PAUSE, settings.sources_every)
+    listed = Farthest(lease=settings.lease, pause=between, first=between)
+    return {
+        Job: ours,
+        Deployment: ours,
+        Listener: ours,
+        Reminder: ours,
+        WebhookDelivery: sent,
+        Acquisition: ours,
+        SourceCatalogue: listed,
+    }
 
 
 def _shorten_regions(session: Session, settings: Settings, *, now: datetime) -> None:

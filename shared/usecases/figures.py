@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.domain.circuits import CircuitState
-from shared.models import Balancer, Deployment, Job, Listener, Reminder, WebhookDelivery
+from shared.models import Acquisition, Balancer, Deployment, Job, Listener, Reminder, WebhookDelivery
 from shared.usecases.circuits import circuit_of
 from shared.usecases.periodic import Periodic, last_runs
 
@@ -20,6 +20,7 @@ _WAITING: Final[dict[str, Any]] = {
     "listener": Listener,
     "delivery": WebhookDelivery,
     "reminder": Reminder,
+    "acquisition": Acquisition,
 }
 
 

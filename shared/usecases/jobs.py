@@ -123,10 +123,15 @@ def assign_listener(session: Session, job: Job, listener: Listener, *, state: Li
     session.add(JobListener(job_id=job.id, listener_id=listener.id, attempt=0))
 
 
-def announce(session: Session, job: Job, *, now: datetime, beside: Sequence[Base] = ()) -> None:
-    """Say that the job was accepted, and wake a worker after the commit; ``beside``: new rows to store with it."""
+def announce(
+    session: Session, job: Job, *, now: datetime, beside: Sequence[Base] = (), first: WakeUp | None = None
+) -> None:
+    """Say that the job was accepted, and wake a worker after the commit; ``beside``: new rows to store with it.
+
+    ``first``: what comes before its validation, and will wake that.
+    """
     log.append(session, job.account_id, [_queued(job)], now=now, beside=beside)
-    log.wake(session, WakeUp(Task.VALIDATE, job.id))
+    log.wake(session, first or WakeUp(Task.VALIDATE, job.id))
 
 
 def announce_listener(session: Session, job: Job, listener: Listener, *, now: datetime) -> None:

@@ -19,6 +19,9 @@ SILENCE: Final = timedelta(seconds=60)
 
 INTERVALS: Final = 5
 
+SCAN_SOURCES: Final = timedelta(minutes=1)
+"""How often it is looked which sources are declared, and what is due for renewal; listings have times of their own."""
+
 
 class Periodic(StrEnum):
     """Their names in ``periodic_runs``."""
@@ -26,6 +29,7 @@ class Periodic(StrEnum):
     SWEEP = "sweep"
     PATROL = "patrol"
     REMINDERS = "reminders"
+    SOURCES = "sources"
 
 
 def intervals(settings: Settings) -> dict[Periodic, timedelta]:
@@ -37,6 +41,7 @@ def intervals(settings: Settings) -> dict[Periodic, timedelta]:
         Periodic.SWEEP: settings.sweep_every,
         Periodic.PATROL: min(settings.sweep_every, settings.patrol_every),
         Periodic.REMINDERS: settings.reminders_every,
+        Periodic.SOURCES: min(SCAN_SOURCES, settings.sources_every),
     }
 
 

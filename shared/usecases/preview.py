@@ -13,9 +13,10 @@ from shared.domain.certificates import CertificateFacts, CertificateSource, Cert
 from shared.domain.findings import Finding, Severity, has_errors, sorted_findings
 from shared.domain.key_policy import KeyPolicies
 from shared.domain.validation import duplicate_of, managed_source_is_server_only, unknown_region
+from shared.errors import Rejected
 from shared.usecases.context import Context
 from shared.usecases.key_policies import key_policy_of
-from shared.usecases.submission import NO_CERTIFICATE_SERVICE, NewCertificate
+from shared.usecases.submission import NewCertificate, check_managed_id
 from shared.usecases.tokens import Caller
 from shared.usecases.validation import find_duplicate
 
@@ -39,7 +40,7 @@ def preview_certificate(
     policies = {region: key_policy_of(known[region], request.type) for region in request.regions if region in known}
     by_region: dict[str, tuple[Finding, ...]] = dict.fromkeys(policies, ())
     if request.source is CertificateSource.MANAGED:
-        found = _managed(request)
+        found = _managed(context, session, caller, request)
     else:
         inspection = _inspect(request, policies, now=now)
         found = (*inspection.findings, *_duplicates(session, caller, inspection.facts))
@@ -63,19 +64,18 @@ def _duplicates(session: Session, caller: Caller, facts: CertificateFacts | None
     return [duplicate_of(twin.id, twin.name)] if twin else []
 
 
-def _managed(request: NewCertificate) -> tuple[Finding, ...]:
+def _managed(context: Context, session: Session, caller: Caller, request: NewCertificate) -> tuple[Finding, ...]:
+    """Nobody is asked: its content is validated once a worker has fetched it."""
     if request.type is CertificateType.CA:
         return (managed_source_is_server_only(),)
-    missing = NO_CERTIFICATE_SERVICE
-    return (
-        Finding(
-            code=missing.code,
-            severity=Severity.ERROR,
-            field=missing.field,
-            message=missing.message,
-            hint=missing.hint,
-        ),
-    )
+    try:
+        check_managed_id(context, session, caller, request.managed_certificate_id or "")
+    except Rejected as error:
+        return tuple(
+            Finding(code=one.code, severity=Severity.ERROR, field=one.field, message=one.message, hint=one.hint)
+            for one in error.errors
+        )
+    return ()
 
 
 def _summary(findings: tuple[Finding, ...]) -> str:

@@ -43,10 +43,10 @@ def replace_certificate(
         Conflict: it is not valid, was replaced before, or is being worked on.
     """
     old = find_certificate(session, caller, certificate_id, lock=True)
-    _must_be_replaceable(session, old)
+    must_be_replaceable(session, old)
     _check_key(old, content)
-    regions = _regions(session, old)
-    new = _successor(old, now=now)
+    regions = regions_of(session, old)
+    new = successor(old, CertificateSource.THIRD_PARTY, now=now)
     session.add(new)
     session.flush()
     old.replaced_by_id = new.id
@@ -88,7 +88,12 @@ def must_not_be_replaced(session: Session, certificate: Certificate, *, field: s
         raise busy("The certificate is being replaced.", field, jobs=[job.id])
 
 
-def _must_be_replaceable(session: Session, old: Certificate) -> None:
+def must_be_replaceable(session: Session, old: Certificate) -> None:
+    """Refuse new content for a certificate that is not valid, was replaced before, or is being worked on.
+
+    Raises:
+        Conflict: saying which, and what to do instead.
+    """
     if old.state != CertificateState.VALID:
         raise Conflict(
             f"The certificate is {old.state}; only a valid one can be replaced.",
@@ -134,7 +139,7 @@ def _check_key(old: Certificate, content: NewContent) -> None:
     raise Rejected("The new content cannot take the certificate's place.", errors=(error,))
 
 
-def _regions(session: Session, old: Certificate) -> list[str]:
+def regions_of(session: Session, old: Certificate) -> list[str]:
     """Where the old one is, and where it was meant to be while what it replaced still is there."""
     lineage = [old.id]
     predecessor = old.replaces_id
@@ -147,13 +152,14 @@ def _regions(session: Session, old: Certificate) -> list[str]:
     return sorted(set(session.execute(statement).scalars()))
 
 
-def _successor(old: Certificate, *, now: datetime) -> Certificate:
+def successor(old: Certificate, source: CertificateSource, *, now: datetime) -> Certificate:
+    """The new certificate that is to take the old one's place, with its name, contacts and tags."""
     return Certificate(
         id=new_id("cert"),
         account_id=old.account_id,
         name=old.name,
         type=old.type,
-        source=CertificateSource.THIRD_PARTY,
+        source=source,
         state=CertificateState.VALIDATING,
         names=[],
         chain=[],

@@ -13,7 +13,16 @@ from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateState
 from shared.domain.listeners import ListenerState
-from shared.domain.rollout import ACTIVE_DEPLOYMENTS, CANCELLED, DeploymentState, Intent, JobKind, JobState, settle
+from shared.domain.rollout import (
+    ACTIVE_DEPLOYMENTS,
+    CANCELLED,
+    TAKING_PLACE,
+    DeploymentState,
+    Intent,
+    JobKind,
+    JobState,
+    settle,
+)
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
@@ -29,7 +38,7 @@ _JOB_EVENTS: Final = {
 }
 
 _CAME_NOWHERE: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
-_SUCCESSIONS: Final = frozenset({JobKind.REPLACE, JobKind.RETRY})
+_SUCCESSIONS: Final = TAKING_PLACE | {JobKind.RETRY}
 """Jobs that put new content in another certificate's place."""
 
 

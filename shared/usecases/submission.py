@@ -10,21 +10,31 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from shared.crypto.vault import Binding
+from shared.domain.acquisitions import AcquisitionKind, ManagedId
 from shared.domain.certificates import CertificateSource, CertificateState, CertificateType
 from shared.domain.identifiers import new_id
 from shared.domain.rollout import Intent, JobKind
 from shared.errors import FieldError, Rejected
-from shared.models import Base, Certificate, Deployment, Job, Purpose, Secret, insertion
-from shared.usecases import audit, jobs, secrets, webhooks
+from shared.models import Account, Base, Certificate, Deployment, Job, Purpose, Secret, insertion, leases
+from shared.usecases import acquisitions, audit, jobs, secrets, webhooks
 from shared.usecases.context import Context
 from shared.usecases.declared import check_regions
+from shared.usecases.source_tools import services_of
 from shared.usecases.tokens import Caller
+from shared.wakeups import Task, WakeUp
 
 NO_CERTIFICATE_SERVICE: Final = FieldError(
     field="source",
     code="managed_source_unavailable",
     message="No certificate service is connected.",
     hint="Upload the certificate with source third_party.",
+)
+
+UNKNOWN_MANAGED_CERTIFICATE: Final = FieldError(
+    field="managed_certificate_id",
+    code="unknown_managed_certificate",
+    message="It names no certificate of one of the account's certificate services.",
+    hint="Take an id from GET /v1/managed-certificates.",
 )
 
 
@@ -61,17 +71,23 @@ def submit_certificate(
     This is the request that comes in thousands: all its rows and its event are one statement.
 
     Raises:
-        Rejected: a certificate service that is not there, a region that the operator does not offer, or a callback
-            URL that may never be called.
+        Rejected: a certificate service that is not the account's, a region that the operator does not offer, or a
+            callback URL that may never be called.
     """
-    _check_source(request.source)
+    managed = _managed(context, session, caller, request)
     check_regions(context, request.regions)
     certificate = _new_certificate(caller, request, now=now)
     job = jobs.new_job(certificate, JobKind.CREATE, now=now)
     deployments = jobs.new_deployments(certificate, job, sorted(request.regions), now=now)
     rows: list[Base] = [certificate, job, *deployments]
     rows += jobs.hand_over(job, deployments, Intent.DEPLOY, now=now)
-    rows.append(_sealed_upload(context, certificate, request.certificate, request.private_key))
+    acquisition = None
+    if managed is None:
+        rows.append(_sealed_upload(context, certificate, request.certificate, request.private_key))
+    else:
+        acquisition = acquisitions.new_acquisition(job, managed, AcquisitionKind.FETCH, now=now)
+        leases.due(job, now + jobs.WATCH)
+        rows.append(acquisition)
     rows.append(audit.entry(caller, "certificate.submitted", certificate.id, now=now, details={"job_id": job.id}))
     if request.callback_url is not None:
         insertion.insert(session, *rows)
@@ -84,7 +100,8 @@ def submit_certificate(
             now=now,
             allowed_networks=context.settings.webhook_allowed_networks,
         )
-    jobs.announce(session, job, now=now, beside=rows)
+    first = WakeUp(Task.ACQUIRE, acquisition.id) if acquisition else None
+    jobs.announce(session, job, now=now, beside=rows, first=first)
     return Submitted(job=job, certificate=certificate, deployments=deployments)
 
 
@@ -98,10 +115,32 @@ def upload_binding(certificate: Certificate) -> Binding:
     return Binding(account_id=certificate.account_id, subject_id=certificate.id, purpose=Purpose.UPLOAD)
 
 
-def _check_source(source: CertificateSource) -> None:
-    if source is CertificateSource.MANAGED:
-        error = NO_CERTIFICATE_SERVICE
-        raise Rejected(error.message, code=error.code, hint=error.hint, errors=(error,))
+def check_managed_id(context: Context, session: Session, caller: Caller, text: str) -> ManagedId:
+    """Which certificate of which of the account's services is meant. Whether it is there, the worker finds out.
+
+    Raises:
+        Rejected: the account has no certificate service, or none of that name.
+    """
+    services = services_of(context.settings, session.get_one(Account, caller.account_id))
+    if not services:
+        raise _refused(NO_CERTIFICATE_SERVICE)
+    try:
+        managed = ManagedId.parse(text)
+    except ValueError:
+        managed = None
+    if managed is None or managed.source not in services:
+        raise _refused(UNKNOWN_MANAGED_CERTIFICATE)
+    return managed
+
+
+def _managed(context: Context, session: Session, caller: Caller, request: NewCertificate) -> ManagedId | None:
+    if request.source is not CertificateSource.MANAGED:
+        return None
+    return check_managed_id(context, session, caller, request.managed_certificate_id or "")
+
+
+def _refused(error: FieldError) -> Rejected:
+    return Rejected(error.message, code=error.code, hint=error.hint, errors=(error,))
 
 
 def _new_certificate(caller: Caller, request: NewCertificate, *, now: datetime) -> Certificate:

@@ -10,7 +10,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.events.log import wake
-from shared.models import Deployment, Job, Listener, Reminder, WebhookDelivery, leases
+from shared.models import (
+    Acquisition,
+    Deployment,
+    Job,
+    Listener,
+    Reminder,
+    SourceCatalogue,
+    WebhookDelivery,
+    leases,
+)
 from shared.usecases.clock_jumps import pull_back
 from shared.usecases.context import Context
 from shared.usecases.idempotency import forget_old
@@ -23,7 +32,13 @@ BATCH: Final = 500
 MOST_BATCHES: Final = 10
 """Transactions a sweep; the next sweep takes the rest."""
 
-WAKES: Final = ((Job, Task.VALIDATE), (WebhookDelivery, Task.DELIVER), (Reminder, Task.MAIL))
+WAKES: Final = (
+    (Job, Task.VALIDATE),
+    (WebhookDelivery, Task.DELIVER),
+    (Reminder, Task.MAIL),
+    (Acquisition, Task.ACQUIRE),
+    (SourceCatalogue, Task.CATALOGUE),
+)
 OF_REGIONS: Final = (Deployment, Listener)
 """Whoever is woken for a region does all that is due there: one message for all its rows."""
 

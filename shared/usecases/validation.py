@@ -17,14 +17,14 @@ from shared.domain.certificates import CertificateFacts, CertificateState, Certi
 from shared.domain.findings import Finding, Severity
 from shared.domain.key_policy import KeyPolicy, key_policy_findings
 from shared.domain.listeners import uncovered_hosts
-from shared.domain.rollout import Intent, JobKind, JobState
+from shared.domain.rollout import BRINGING_CONTENT, TAKING_PLACE, Intent, JobState
 from shared.domain.validation import duplicate_of, host_not_covered, no_slot_to_replace, quota_exceeded
 from shared.errors import CertfleetError, NotFound
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, Purpose, leases
-from shared.usecases import cancellation, jobs, secrets, settlement, slots, submission, switching
+from shared.usecases import acquisitions, cancellation, jobs, secrets, settlement, slots, submission, switching
 from shared.usecases.context import Context
 from shared.usecases.key_policies import key_policy_of
 from shared.usecases.material import key_binding
@@ -74,8 +74,11 @@ def _begin(session: Session, job: Job, *, now: datetime) -> bool:
     if job.state == JobState.DEPLOYING or job.kind in jobs.LISTENER_JOBS:
         settlement.settle_job(session, job, now=now)
         return False
+    if job.state == JobState.QUEUED and acquisitions.is_waited_for(session, job):
+        leases.due(job, now + jobs.WATCH)
+        return False
     if job.attempt >= MAX_ATTEMPTS:
-        _fail_all(session, job, _INTERNAL_ERROR, now=now)
+        fail_job(session, job, _INTERNAL_ERROR, now=now)
         return False
     job.state = JobState.VALIDATING
     job.started_at = job.started_at or now
@@ -87,7 +90,7 @@ def _inspect(context: Context, job_id: str, *, now: datetime) -> Inspection | No
     """Look at the upload, outside any transaction; ``None`` when the job brings none."""
     with context.transaction() as session:
         job = session.get_one(Job, job_id)
-        if job.kind not in (JobKind.CREATE, JobKind.REPLACE):
+        if job.kind not in BRINGING_CONTENT:
             return None
         certificate = session.get_one(Certificate, job.certificate_id)
         sealed = secrets.read(session, context.vault, submission.upload_binding(certificate))
@@ -110,11 +113,11 @@ def _give_up(context: Context, job_id: str, fence: int, *, error: CertfleetError
         job = leases.owned(session, Job, job_id, fence=fence)
         if job is not None:
             document = {"code": error.code, "message": error.message, "retryable": False}
-            _fail_all(session, job, document, now=now)
+            fail_job(session, job, document, now=now)
 
 
-def _fail_all(session: Session, job: Job, error: dict[str, Any], *, now: datetime) -> None:
-    """The job ends without a verdict on the upload: every region of it is told why."""
+def fail_job(session: Session, job: Job, error: dict[str, Any], *, now: datetime) -> None:
+    """The job ends without a verdict on the upload: every region of it is told why. The caller holds its row."""
     certificate = session.get_one(Certificate, job.certificate_id, with_for_update={"key_share": True})
     if certificate.state == CertificateState.VALIDATING:
         certificate.state = CertificateState.REJECTED
@@ -270,7 +273,7 @@ def _dispatch(
     wanted = [row for row in deployments if row.intent == Intent.DEPLOY and row.region in regions]
     quotas = {row.region: regions[row.region].quota for row in wanted}
     for deployment in slots.reserve(session, wanted, quotas):
-        refusal = no_slot_to_replace if job.kind == JobKind.REPLACE else quota_exceeded
+        refusal = no_slot_to_replace if job.kind in TAKING_PLACE else quota_exceeded
         finding = refusal(
             deployment.region,
             CertificateType(deployment.certificate_type),
@@ -284,7 +287,7 @@ def _dispatch(
         if deployment.next_attempt_at is not None:
             leases.due(deployment, now, wake_at=now + FIRST_WAKE)
             events.wake(session, WakeUp(Task.REGION, deployment.region))
-    if job.kind == JobKind.REPLACE and not deployments:
+    if job.kind in TAKING_PLACE and not deployments:
         facts += switching.succeed_predecessor_nowhere(session, job)
     settlement.settle_job(session, job, now=now, facts=facts)
 

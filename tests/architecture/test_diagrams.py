@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from shared.domain.acquisitions import FINAL_ACQUISITIONS, AcquisitionState
 from shared.domain.certificates import CertificateState
 from shared.domain.listeners import FINAL_LISTENERS, ListenerState
 from shared.domain.reminders import ReminderState
@@ -29,6 +30,7 @@ FINAL: Final[dict[type[StrEnum], frozenset[StrEnum]]] = {
     CertificateState: frozenset({CertificateState.DELETED}),
     DeliveryState: frozenset(DeliveryState) - {DeliveryState.PENDING},
     ReminderState: frozenset(ReminderState) - {ReminderState.PENDING},
+    AcquisitionState: frozenset(FINAL_ACQUISITIONS),
 }
 
 

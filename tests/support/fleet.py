@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.config.regions import Quota, Region
 from shared.config.settings import Settings
+from shared.config.sources import CertificateService
 from shared.crypto.vault import create_kek_file, load_vault
 from shared.domain.certificates import CertificateSource, CertificateType
 from shared.domain.scopes import ALL_SCOPES
@@ -20,11 +21,15 @@ from shared.models import Certificate, Deployment, Job
 from shared.models.database import Database
 from shared.usecases import rollout
 from shared.usecases.accounts import create_account
+from shared.usecases.acquiring import acquire
+from shared.usecases.catalogue import refresh
 from shared.usecases.context import Context
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.proof import Prober
 from shared.usecases.region_tools import DriverFor, RegionTools
 from shared.usecases.region_work import work_in_region, work_in_region_of
+from shared.usecases.source import Source
+from shared.usecases.source_tools import SourceTools
 from shared.usecases.submission import NewCertificate, submit_certificate
 from shared.usecases.tokens import Caller, create_token
 from shared.usecases.validation import validate_job
@@ -57,6 +62,8 @@ class Fleet:
     now: datetime
     driver_for: DriverFor = build_driver
     prober: Prober = field(default_factory=MemoryProber)
+    sources: dict[str, Source] = field(default_factory=dict)
+    """What stands behind the declared certificate services, by id."""
 
     @property
     def tools(self) -> RegionTools:
@@ -64,6 +71,10 @@ class Fleet:
         return RegionTools(
             driver_for=self.driver_for, prober=self.prober, clock=lambda: self.now, settling=timedelta(0)
         )
+
+    @property
+    def source_tools(self) -> SourceTools:
+        return SourceTools(source_for=lambda service: self.sources[service.id], clock=lambda: self.now)
 
     def work(self, deployment_id: str, *, driver_for: DriverFor | None = None) -> None:
         """Do what is due in the deployment's region, with the fleet's drivers or these."""
@@ -93,7 +104,7 @@ class Fleet:
         return self.change(rollout.retry_region, certificate_id, region)
 
     def run(self) -> None:
-        """Run every waiting validation and deployment, and those that they wake."""
+        """Run every waiting acquisition, validation and deployment, and those that they wake."""
         others = []
         while self.room.waiting:
             wake_up = self.room.waiting.popleft()
@@ -101,6 +112,10 @@ class Fleet:
                 validate_job(self.context, wake_up.id, now=self.now)
             elif wake_up.task is Task.REGION:
                 work_in_region(self.context, self.tools, wake_up.id)
+            elif wake_up.task is Task.ACQUIRE:
+                acquire(self.context, self.source_tools, wake_up.id)
+            elif wake_up.task is Task.CATALOGUE:
+                refresh(self.context, self.source_tools, wake_up.id)
             else:
                 others.append(wake_up)
         self.room.waiting.extend(others)
@@ -134,7 +149,12 @@ def region(place: Path, region_id: str, *, quota: int = 100, driver: str = "dire
 
 
 def build_fleet(
-    database_url: str, place: Path, *, regions: Iterable[Region] = (), room: WaitingRoom | None = None
+    database_url: str,
+    place: Path,
+    *,
+    regions: Iterable[Region] = (),
+    room: WaitingRoom | None = None,
+    services: Iterable[CertificateService] = (),
 ) -> Fleet:
     """A fleet with one account; three directory regions unless told otherwise. Close ``context.database`` after use."""
     room = room or WaitingRoom()
@@ -147,6 +167,7 @@ def build_fleet(
         redis_url="unix:///nowhere",
         kek_file=kek_file,
         regions={each.id: each for each in declared},
+        sources={each.id: each for each in services},
     )
     context = Context(settings=settings, database=Database(database_url), vault=load_vault(kek_file), publisher=room)
     return Fleet(context=context, room=room, caller=new_caller(context, "default", now=now), now=now)

@@ -7,11 +7,23 @@ from typing import Any
 
 from sqlalchemy import select, text
 
+from shared.domain.acquisitions import AcquisitionKind, CatalogueState, ManagedId
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
-from shared.models import Base, Deployment, Job, Leased, Listener, Reminder, WebhookDelivery
-from shared.usecases import reminder_scan, webhooks
+from shared.models import (
+    Acquisition,
+    Base,
+    Deployment,
+    Job,
+    Leased,
+    Listener,
+    Reminder,
+    SourceCatalogue,
+    WebhookDelivery,
+    leases,
+)
+from shared.usecases import acquisitions, reminder_scan, webhooks
 from shared.usecases.validation import validate_job
 from shared.usecases.webhooks import NewWebhook
 from tests.support.fleet import Fleet, server_upload
@@ -29,7 +41,15 @@ def leased_models() -> list[type[Any]]:
 
 def due_row(fleet: Fleet, model: type[Any]) -> str:
     """The id of a row that is due at ``fleet.now`` and that nobody owns."""
-    makers = {Job: _job, Deployment: _deployment, Listener: _listener, WebhookDelivery: _delivery, Reminder: _reminder}
+    makers = {
+        Job: _job,
+        Deployment: _deployment,
+        Listener: _listener,
+        WebhookDelivery: _delivery,
+        Reminder: _reminder,
+        Acquisition: _acquisition,
+        SourceCatalogue: _catalogue,
+    }
     return makers[model](fleet)
 
 
@@ -40,7 +60,9 @@ def fill(fleet: Fleet, model: type[Any], row_id: str, *, rows: int, final: str |
     if final is not None:
         values |= {"state": f"'{final}'", "next_attempt_at": "NULL", "next_wake_at": "NULL", "lease_until": "NULL"}
     # Copies share what is unique of their subjects (certificate, event): each gets one of its own that is not there.
-    values |= {name: f"'{name}-' || n || '-{final}'" for name in ("certificate_id", "event_id", "name")}
+    values |= {
+        name: f"'{name}-' || n || '-{final}'" for name in ("certificate_id", "event_id", "name", "source", "job_id")
+    }
     chosen = ", ".join(values[name] for name in columns)
     names = ", ".join(f'"{name}"' for name in columns)
     table = model.__tablename__
@@ -85,3 +107,26 @@ def _reminder(fleet: Fleet) -> str:
     reminder_scan.scan(fleet.context, now=fleet.now)
     with fleet.transaction() as session:
         return session.execute(select(Reminder.id)).scalar_one()
+
+
+def _acquisition(fleet: Fleet) -> str:
+    job_id, _ = fleet.submit(server_upload(regions=[REGION]))
+    with fleet.transaction() as session:
+        managed = ManagedId(source="memory", offer="m0001")
+        row = acquisitions.new_acquisition(session.get_one(Job, job_id), managed, AcquisitionKind.FETCH, now=fleet.now)
+        session.add(row)
+        return row.id
+
+
+def _catalogue(fleet: Fleet) -> str:
+    row = SourceCatalogue(
+        id="cat_1",
+        account_id=fleet.caller.account_id,
+        source="memory",
+        state=CatalogueState.DECLARED,
+        created_at=fleet.now,
+    )
+    leases.due(row, fleet.now)
+    with fleet.transaction() as session:
+        session.add(row)
+    return "cat_1"

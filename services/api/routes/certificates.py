@@ -26,6 +26,7 @@ from shared.schemas.certificates import (
     CertificatePage,
     CertificatePatchIn,
     CertificateQuery,
+    RenewalIn,
     ReplacementIn,
 )
 from shared.schemas.jobs import JobAcceptedOut
@@ -33,6 +34,7 @@ from shared.usecases import browsing
 from shared.usecases.browsing import CertificateFilters
 from shared.usecases.downloads import Download, download_certificate
 from shared.usecases.editing import edit_certificate
+from shared.usecases.renewal import RenewalRequest, renew_certificate
 from shared.usecases.replacement import NewContent, replace_certificate
 from shared.usecases.rollout import remove_certificate
 from shared.usecases.submission import submit_certificate
@@ -117,6 +119,22 @@ def replace(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnVal
     job, certificate = replace_certificate(
         call.context, call.session, call.caller, certificate_id, content, now=call.now
     )
+    return accepted(call, job, certificate=browsing.certificate_document(call.session, certificate))
+
+
+@blueprint.post("/v1/certificates/<certificate_id>/renew")
+@authorized(Scope.WRITE)
+@blueprint.takes(RenewalIn)
+@blueprint.answers(AcceptedOut, HTTPStatus.ACCEPTED, description=DESCRIPTION)
+def renew(certificate_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Have the certificate service issue the certificate anew, and put the new one in its place.
+
+    The answer's certificate is the new one. Once it is issued it takes the old one's place as with replace; until a
+    region is proven to serve it, the old one stays there. An uploaded certificate is refused: replace it.
+    """
+    call = current_call()
+    request = RenewalRequest(**json_data)
+    job, certificate = renew_certificate(call.context, call.session, call.caller, certificate_id, request, now=call.now)
     return accepted(call, job, certificate=browsing.certificate_document(call.session, certificate))
 
 

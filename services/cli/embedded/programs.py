@@ -16,8 +16,8 @@ API_THREADS: Final = 32
 WORKER_THREADS: Final = 16
 """Regions and receivers are waited for, not computed; a pool of threads takes 61 MB (docs/adr/0002)."""
 
-WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep,patrol", "courier": "webhooks,mail"}
-"""Two workers, so that receivers that hang cannot take the threads that regions need."""
+WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep,patrol", "courier": "webhooks,mail,sources"}
+"""Two workers, so that receivers, or certificate services, that hang cannot take the threads that regions need."""
 
 WORKER_STOP_SECONDS: Final = 30
 """Above what a worker takes at most: 20 s to finish, 5 s to give back by force."""

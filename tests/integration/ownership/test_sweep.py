@@ -16,7 +16,16 @@ from sqlalchemy.orm import Session
 
 from shared.domain.listeners import FINAL_LISTENERS
 from shared.domain.rollout import FINAL_DEPLOYMENTS, FINAL_JOBS
-from shared.models import Deployment, Job, Listener, Reminder, WebhookDelivery, leases
+from shared.models import (
+    Acquisition,
+    Deployment,
+    Job,
+    Listener,
+    Reminder,
+    SourceCatalogue,
+    WebhookDelivery,
+    leases,
+)
 from shared.usecases import balancers
 from shared.usecases.clock_jumps import pull_back
 from shared.usecases.sweep import BATCH, MOST_BATCHES, sweep
@@ -29,6 +38,8 @@ FINAL: Final[dict[type[Any], str]] = {
     Listener: min(FINAL_LISTENERS),
     WebhookDelivery: "delivered",
     Reminder: "sent",
+    Acquisition: "acquired",
+    SourceCatalogue: "withdrawn",
 }
 MANY: Final = 200_000
 LEASE: Final = timedelta(seconds=60)

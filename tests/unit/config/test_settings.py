@@ -54,6 +54,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "CERTFLEET_SWEEP_SECONDS": "0.5",
         "CERTFLEET_REMINDERS_SECONDS": "6",
         "CERTFLEET_PATROL_SECONDS": "9",
+        "CERTFLEET_SOURCES_SECONDS": "11",
         "CERTFLEET_DATABASE_POOL": "7",
     }
 
@@ -75,6 +76,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         sweep_every=timedelta(seconds=0.5),
         reminders_every=timedelta(seconds=6),
         patrol_every=timedelta(seconds=9),
+        sources_every=timedelta(seconds=11),
         database_pool=7,
     )
 
