@@ -8,10 +8,13 @@ STAMP := .venv/made-from
 STATE ?= var
 PORT ?= 8080
 JOBS ?= auto
+DEEDS ?= 400
+REGIONS ?= 6
+SEED ?= 1
 LOCKS := deploy/requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lint unit bench lock clean
+.PHONY: help demo run test check lint unit chaos bench lock clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +38,10 @@ lint: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest -q tests/unit
+
+chaos: $(STAMP) ## the long chaos run: everything is killed, nothing may be lost (DEEDS=400 REGIONS=6 SEED=1)
+	CERTFLEET_CHAOS_DEEDS=$(DEEDS) CERTFLEET_CHAOS_REGIONS=$(REGIONS) CERTFLEET_CHAOS_SEED=$(SEED) \
+		$(BIN)/pytest -q -s tests/chaos
 
 bench: $(STAMP) ## figures for this machine (printed, not judged)
 	$(BIN)/pytest -q -s tests/bench

@@ -49,6 +49,12 @@ class OwnPostgres:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
 
+    def crash(self) -> None:
+        """As a power cut: nothing is written any more, the next start recovers from the log."""
+        assert self.process
+        self.process.send_signal(signal.SIGQUIT)
+        self.process.wait(30)
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """The server and all that it forked take connections and say nothing."""
