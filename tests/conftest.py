@@ -10,6 +10,7 @@ import psycopg
 import pytest
 import redis
 
+from tests.support.event_schema import faults_of_events
 from tests.support.left_out import LEFT_OUT
 from tests.support.places import private_directory
 from tests.support.servers import Servers, shared_servers
@@ -43,8 +44,8 @@ def migrated_database_url(servers: Servers) -> str:
 
 
 @pytest.fixture
-def database_url(migrated_database_url: str) -> str:
-    """The worker's database with every table empty."""
+def database_url(migrated_database_url: str) -> Iterator[str]:
+    """The worker's database with every table empty. What a test makes happen must fit the schema of events."""
     with psycopg.connect(migrated_database_url) as connection:
         rows = connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
@@ -52,7 +53,9 @@ def database_url(migrated_database_url: str) -> str:
         tables = psycopg.sql.SQL(", ").join(psycopg.sql.Identifier(name) for (name,) in rows)
         if rows:
             connection.execute(psycopg.sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(tables))
-    return migrated_database_url
+    yield migrated_database_url
+    with psycopg.connect(migrated_database_url) as connection:
+        assert faults_of_events(connection) == []
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from shared.usecases import webhooks
 from shared.usecases.clock import utc_now
 from shared.usecases.sweep import sweep
 from shared.usecases.webhooks import NewWebhook
+from tests.support.event_samples import sample
 from tests.support.processes import Installation, installation, seconds_until_end, slow_region, upload
 from tests.support.receiver import Reply, running_receiver
 from tests.support.stack import wait_until
@@ -93,7 +94,8 @@ def test_a_courier_that_is_stopped_in_a_delivery_writes_down_how_it_went(fleet: 
         with fleet.context.transaction() as session:
             request = NewWebhook(url=receiver.url, types=("*",))
             webhooks.create_webhook(fleet.context, session, fleet.caller, request, now=utc_now())
-            log.append(session, fleet.caller.account_id, [Fact(type=EventType.JOB_SUCCEEDED, data={})], now=utc_now())
+            fact = Fact(type=EventType.JOB_SUCCEEDED, data=sample(EventType.JOB_SUCCEEDED))
+            log.append(session, fleet.caller.account_id, [fact], now=utc_now())
         receiver.wait_for(1)
         assert seconds_until_end(courier, signal.SIGTERM) < 10
     assert courier.returncode == 0, fleet.log()

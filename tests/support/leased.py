@@ -26,6 +26,7 @@ from shared.models import (
 from shared.usecases import acquisitions, reminder_scan, webhooks
 from shared.usecases.validation import validate_job
 from shared.usecases.webhooks import NewWebhook
+from tests.support.event_samples import sample
 from tests.support.fleet import Fleet, server_upload
 from tests.support.listeners import add_listener
 from tests.support.reminders import add_certificate
@@ -97,7 +98,8 @@ def _delivery(fleet: Fleet) -> str:
     with fleet.transaction() as session:
         request = NewWebhook(url="https://hooks.example.com/", types=("*",))
         webhooks.create_webhook(fleet.context, session, fleet.caller, request, now=fleet.now)
-        log.append(session, fleet.caller.account_id, [Fact(type=EventType.JOB_SUCCEEDED, data={})], now=fleet.now)
+        fact = Fact(type=EventType.JOB_SUCCEEDED, data=sample(EventType.JOB_SUCCEEDED))
+        log.append(session, fleet.caller.account_id, [fact], now=fleet.now)
         session.flush()
         return session.execute(select(WebhookDelivery.id)).scalar_one()
 

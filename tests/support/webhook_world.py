@@ -25,6 +25,7 @@ from shared.usecases.tokens import Caller
 from shared.usecases.webhook_delivery import Request, WebhookSender, deliver
 from shared.usecases.webhooks import NewWebhook
 from shared.wakeups import Task
+from tests.support.event_samples import sample
 from tests.support.fleet import Fleet, build_fleet, new_caller
 
 LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"),)
@@ -82,9 +83,9 @@ class World:
             return endpoint.id, str(shown.secret or shown.public_key)
 
     def happen(self, event_type: EventType = EventType.JOB_SUCCEEDED, **data: Any) -> str:
-        """Append an event; its id."""
+        """Append an event with such data, filled up to what its type promises; its id."""
         with self.transaction() as session:
-            fact = Fact(type=event_type, data=data)
+            fact = Fact(type=event_type, data={**sample(event_type), **data})
             return log.append(session, self.caller.account_id, [fact], now=self.now)[0].id
 
     def waiting(self) -> list[str]:

@@ -374,8 +374,8 @@ def test_the_body_is_compact_json_in_utf_8(world: World, receiver: Receiver) -> 
 
 
 def test_the_log_hands_a_test_event_to_nobody_by_itself(world: World, receiver: Receiver) -> None:
-    world.create(receiver.url)
+    endpoint_id, _ = world.create(receiver.url)
     with world.transaction() as session:
-        fact = log.Fact(type=EventType.WEBHOOK_TEST)
+        fact = log.Fact(type=EventType.WEBHOOK_TEST, data={"webhook_id": endpoint_id})
         log.append(session, world.caller.account_id, [fact], now=datetime.now(UTC))
     assert world.waiting() == []

@@ -94,8 +94,9 @@ def test_it_prints_verified_webhooks_and_removes_its_endpoint_at_the_end(
         listening.wait_until_told(READY)
         (endpoint,) = endpoints(api)
         assert (endpoint["types"], endpoint["enabled"]) == (["deployment.*", "job.failed"], True)
+        error = {"code": "busy", "message": "Not\x1b[31m now.", "retryable": False}
         world.happen(EventType.JOB_SUCCEEDED)
-        world.happen(EventType.DEPLOYMENT_FAILED, region="eu-1", error={"code": "busy", "message": "Not\x1b[31m now."})
+        world.happen(EventType.DEPLOYMENT_FAILED, region="eu-1", error=error)
         line = listening.wait_for("deployment.failed")
         assert "✓ #3 " in line
         assert "eu-1" in line
