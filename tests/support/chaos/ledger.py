@@ -11,13 +11,14 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.domain.rollout import FINAL_JOBS, DeploymentState, settle
 from shared.models import Certificate, Deployment, Event, Job, JobDeployment, Reminder, WebhookDelivery
 from shared.usecases.driver import Snapshot
 from shared.usecases.driver_registry import build_driver
+from shared.usecases.periodic import Periodic, last_runs
 from tests.support.chaos.customers import Accepted
 from tests.support.chaos.stack import ChaosStack
 from tests.support.drivers.certfleet_chaos_driver import read_journal
@@ -109,10 +110,18 @@ def unsettled(stack: ChaosStack) -> list[str]:
             found += [f"{row.id} is {row.state}, attempt {row.attempt}, due {row.next_attempt_at}" for row in rows]
         drifted = session.execute(select(Deployment).where(Deployment.drift.is_not(None))).scalars()
         found += [f"{row.id} in {row.region}: {row.drift}" for row in drifted]
+        if not _is_scanned(session):
+            found.append("no scan for reminders since the last job ended")
     for name in stack.regions:
         anomalies = build_driver(stack.context.settings.regions[name]).snapshot().anomalies
         found += [f"{name}: {one.subject} is {one.kind}" for one in anomalies]
     return found
+
+
+def _is_scanned(session: Session) -> bool:
+    ended = session.execute(select(func.max(Job.finished_at))).scalar_one_or_none()
+    scanned = last_runs(session)[Periodic.REMINDERS]
+    return ended is None or (scanned is not None and scanned > ended)
 
 
 def _lost_jobs(jobs: Sequence[Job], accepted: Accepted) -> list[str]:
