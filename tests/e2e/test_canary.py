@@ -26,6 +26,8 @@ from tests.support.places import private_directory
 from tests.support.stack import RunningStack, running_stack, wait_until
 
 SICK = "us-west-1"
+PRIVATE_WEBHOOK_KEY = b"whsk_"
+"""How every private key that signs webhooks begins; none is ever shown."""
 REGIONS = ("cn-hangzhou", "eu-central-1", SICK)
 
 
@@ -47,7 +49,7 @@ class Canary:
         )
         piece = der[len(der) // 2 : len(der) // 2 + 24]
         spelled = [line.hex().encode() for line in whole] + [base64.b64encode(line)[4:-8] for line in whole]
-        return [*whole, *spelled, piece, piece.hex().encode()]
+        return [*whole, *spelled, piece, piece.hex().encode(), PRIVATE_WEBHOOK_KEY]
 
     def found_in(self, haystack: bytes) -> bool:
         return any(needle in haystack for needle in self.needles())
@@ -76,6 +78,10 @@ def heard(stack: RunningStack, canary: Canary) -> list[bytes]:
     answers: list[bytes] = []
     with Receiver() as receiver:
         client.post("/v1/webhooks", {"url": receiver.url, "types": ["*"]})
+        signed = client.post("/v1/webhooks", {"url": receiver.url, "signature_scheme": "ed25519"})
+        rotated = client.post(f"/v1/webhooks/{signed['id']}/rotate")
+        assert rotated["public_key"].startswith("whpk_")
+        answers += [repr(each).encode() for each in (signed, rotated, client.get("/v1/webhooks"))]
         directory = stack.state.regions / SICK
         away = directory.rename(directory.with_name("away"))
         directory.write_text("in the way")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.client import ApiClient
+from tests.support.listening import READY, running_listen
 from tests.support.places import private_directory
 from tests.support.stack import RunningStack, logs, refused_start, running_stack, status_of, wait_until
 
@@ -64,6 +66,21 @@ def test_a_mail_becomes_a_private_file_with_its_envelope(stack: RunningStack) ->
     assert len(mails) == 1
     assert mails[0].read_text().startswith("Return-Path: <from@example.com>\nDelivered-To: to@example.com\n")
     assert stat.S_IMODE(mails[0].stat().st_mode) == 0o600
+
+
+def test_listen_prints_verified_webhooks_of_the_running_stack_without_any_configuration(stack: RunningStack) -> None:
+    client = ApiClient(stack.connection.url, stack.connection.token)
+    with running_listen("--state-dir", str(stack.state.root)) as listening:
+        listening.wait_until_told(READY)
+        webhook = client.get("/v1/webhooks")["items"][0]["id"]
+        body = {"source": "third_party", "type": "ca", "certificate": "no certificate", "regions": ["cn-hangzhou"]}
+        client.post("/v1/certificates", body)
+        assert "✓ " in listening.wait_for("job.failed")
+        assert listening.end() == 0
+    assert webhook not in [one["id"] for one in client.get("/v1/webhooks")["items"]]
+    with running_listen("--state-dir", str(stack.state.root), "--after", "0", "--types", "job.failed") as following:
+        assert "· " in following.wait_for("job.failed")
+        assert following.end() == 0
 
 
 def test_a_second_start_on_the_same_state_is_refused(stack: RunningStack) -> None:

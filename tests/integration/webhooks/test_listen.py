@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import urllib3
@@ -18,57 +16,18 @@ from standardwebhooks import Webhook
 from shared.domain.webhooks import DeliveryState
 from shared.events.catalogue import EventType
 from tests.support.api import Api, build_api
+from tests.support.listening import FOLLOWING, READY, Listening, running_listen
 from tests.support.live_api import courier, live_api
-from tests.support.programs import WAIT_SECONDS, Output
+from tests.support.programs import WAIT_SECONDS
 from tests.support.receiver import Receiver, Reply
-from tests.support.stack import clean_environment, wait_until
+from tests.support.stack import wait_until
 from tests.support.webhook_world import World
-
-READY: Final = "Listening: "
-FOLLOWING: Final = "Following events after "
-
-
-@dataclass(slots=True, kw_only=True)
-class Listening:
-    """A running ``certfleet listen``."""
-
-    process: subprocess.Popen[str]
-    out: Output
-    err: Output
-
-    def wait_for(self, text: str) -> str:
-        """A line with these words among the events."""
-        return self.out.wait_for(lambda line: text in line)
-
-    def wait_until_told(self, text: str) -> str:
-        """A line with these words among the notices."""
-        return self.err.wait_for(lambda line: text in line)
-
-    def end(self, number: signal.Signals = signal.SIGINT) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(WAIT_SECONDS)
 
 
 @contextmanager
 def listen(url: str, token: str, *options: str) -> Iterator[Listening]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "services.cli.main", "listen", "--url", url, *options],
-        env={**clean_environment(), "CERTFLEET_TOKEN": token, "COLUMNS": "300"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    listening = Listening(process=process, out=Output(process.stdout), err=Output(process.stderr))
-    try:
+    with running_listen("--url", url, *options, environ={"CERTFLEET_TOKEN": token}) as listening:
         yield listening
-    finally:
-        process.kill()
-        process.wait()
-        for output, file in ((listening.out, process.stdout), (listening.err, process.stderr)):
-            output.reader.join()
-            file.close()
 
 
 @pytest.fixture
