@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, validates_schema
-from marshmallow.validate import Length, OneOf
+from marshmallow.validate import Length, OneOf, Range
 
 from shared.domain.certificates import CertificateSource, CertificateState, CertificateType
 from shared.domain.rollout import DeploymentState
@@ -254,6 +254,18 @@ class CertificatePatchIn(Body):
     reminders_muted = fields.Boolean(
         truthy={True}, falsy={False}, metadata={"description": "True: nobody is reminded of its expiry."}
     )
+    auto_renew = fields.Boolean(
+        allow_none=True,
+        truthy={True},
+        falsy={False},
+        metadata={"description": "Managed: renew it without being asked to; null: as the account says."},
+    )
+    renew_before_days = fields.Integer(
+        strict=True,
+        allow_none=True,
+        validate=Range(1, 3650),
+        metadata={"description": "How many days before its end; null: as the account says, else a third of its life."},
+    )
 
 
 class RegionsIn(Body):
@@ -371,6 +383,12 @@ class CertificateOut(Answer):
         keys=fields.String(), values=fields.String(), metadata={"description": "Your own words about it."}
     )
     reminders_muted = fields.Boolean(metadata={"description": "True: nobody is reminded of its expiry."})
+    auto_renew = fields.Boolean(
+        allow_none=True, metadata={"description": "Renewed without being asked to; null: as the account says."}
+    )
+    renew_before_days = fields.Integer(
+        allow_none=True, metadata={"description": "How many days before its end; null: as the account says."}
+    )
     replaces = optional_text("The certificate whose place it took.")
     replaced_by = optional_text("The certificate that took its place.")
     created_at = instant("When it was submitted.")

@@ -58,6 +58,14 @@ def set_contacts(account: Account, contacts: Iterable[str]) -> None:
     account.contacts = [checked_address(contact, field="contacts") for contact in contacts]
 
 
+def set_renewal(account: Account, *, auto_renew: bool, before_days: int | None) -> None:
+    """Whether managed certificates that do not say themselves are renewed without being asked to, and how early.
+
+    ``before_days``: before their end; ``None``: a third of their life.
+    """
+    account.auto_renew, account.renew_before_days = auto_renew, before_days
+
+
 def callback_secret(session: Session, vault: Vault, account_id: str) -> str:
     """The ``whsec_`` secret that signs deliveries to ``callback_url``."""
     return secrets.read(session, vault, _binding(account_id)).decode()

@@ -28,6 +28,7 @@ _CERTIFICATE_FIELDS: Final = (
     *("id", "name", "type", "source", "state", "common_name", "names", "subject", "issuer", "serial"),
     *("not_before", "not_after", "key_algorithm", "fingerprint_sha1", "fingerprint_sha256", "chain", "findings"),
     *("contacts", "tags", "reminders_muted", "created_at", "managed_certificate_id"),
+    *("auto_renew", "renew_before_days"),
 )
 _DEPLOYMENT_FIELDS: Final = (
     *("region", "state", "intent", "attempt", "error", "remote_id", "evidence", "drift", "job_id", "deployed_at"),

@@ -18,7 +18,9 @@ from shared.usecases.tokens import Caller
 def edit_certificate(
     session: Session, caller: Caller, certificate_id: str, changes: dict[str, Any], *, now: datetime
 ) -> Certificate:
-    """Set ``name``, ``contacts``, ``tags``, ``reminders_muted`` as far as given; lists and maps as a whole.
+    """Set ``name``, ``contacts``, ``tags``, ``reminders_muted``, ``auto_renew``, ``renew_before_days`` as far as given.
+
+    Lists and maps as a whole.
 
     Raises:
         NotFound: none of that id in this account.

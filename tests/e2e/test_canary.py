@@ -22,25 +22,34 @@ from services.cli.client import ApiClient, ApiRefused
 from services.cli.demo.receiver import Receiver
 from services.cli.embedded import envoy, postgres
 from tests.support import pki
+from tests.support.cas import KEY_ID, SECRET, Cas, running_cas
 from tests.support.places import private_directory
 from tests.support.stack import RunningStack, running_stack, wait_until
 
 SICK = "us-west-1"
 PRIVATE_WEBHOOK_KEY = b"whsk_"
 """How every private key that signs webhooks begins; none is ever shown."""
+PICKED = "picked.example.com"
 REGIONS = ("cn-hangzhou", "eu-central-1", SICK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canary:
-    """A key whose every appearance would be recognised, in any spelling that a leak could take."""
+    """A key whose every appearance would be recognised, in any spelling that a leak could take.
+
+    ``secret``: of the certificate service's access key.
+    """
 
     pair: pki.Issued
+    secret: str = SECRET
+    cas_key_pem: str = ""
+    """Of what the certificate service holds, once it is known."""
 
     def needles(self) -> list[bytes]:
         texts = [
             pki.key_pem(self.pair.key, style="traditional"),
             pki.key_pem(self.pair.key, style="pkcs8"),
+            self.cas_key_pem,
         ]
         lines = [line for text in texts for line in text.splitlines() if not line.startswith("-----")]
         whole = [line.encode() for line in lines if len(line) == 64]
@@ -49,30 +58,48 @@ class Canary:
         )
         piece = der[len(der) // 2 : len(der) // 2 + 24]
         spelled = [line.hex().encode() for line in whole] + [base64.b64encode(line)[4:-8] for line in whole]
-        return [*whole, *spelled, piece, piece.hex().encode(), PRIVATE_WEBHOOK_KEY]
+        return [*whole, *spelled, piece, piece.hex().encode(), PRIVATE_WEBHOOK_KEY, self.secret.encode()]
 
     def found_in(self, haystack: bytes) -> bool:
         return any(needle in haystack for needle in self.needles())
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[RunningStack]:
-    environ = {"CERTFLEET_REMINDERS_SECONDS": "1"}
-    with private_directory() as place, running_stack(place / "state", environ=environ) as running:
+def cas() -> Iterator[Cas]:
+    """A certificate service with one certificate, whose renewal is due."""
+    with running_cas(lambda: datetime.now(UTC)) as running:
+        running.issue(PICKED)
         yield running
 
 
 @pytest.fixture(scope="module")
-def canary() -> Canary:
+def stack(cas: Cas) -> Iterator[RunningStack]:
+    with private_directory() as place:
+        sources, secret = place / "sources.toml", place / "secret"
+        secret.write_text(f"{SECRET}\n", encoding="utf-8")
+        secret.chmod(0o600)
+        sources.write_text(
+            f'[[source]]\nid = "cas"\nkind = "alibaba_cas"\naccount = "default"\n[source.settings]\n'
+            f'endpoint = "http://{cas.address}"\naccess_key_id = "{KEY_ID}"\n'
+            f'access_key_secret = {{ file = "{secret}" }}\n',
+            encoding="utf-8",
+        )
+        environ = {"CERTFLEET_REMINDERS_SECONDS": "1", "CERTFLEET_SOURCES": str(sources)}
+        with running_stack(place / "state", environ=environ) as running:
+            yield running
+
+
+@pytest.fixture(scope="module")
+def canary(cas: Cas) -> Canary:
     now = datetime.now(UTC)
     pair = pki.server_with_chain(
         "canary.example.com", number=77, not_before=now - timedelta(days=80), not_after=now + timedelta(days=6)
     )
-    return Canary(pair=pair)
+    return Canary(pair=pair, cas_key_pem=next(iter(cas.held.values())).issued.key_pem)
 
 
 @pytest.fixture(scope="module")
-def heard(stack: RunningStack, canary: Canary) -> list[bytes]:
+def heard(stack: RunningStack, canary: Canary, cas: Cas) -> list[bytes]:
     """Do everything that can be done with the key, right and wrong; what came out by webhook and by answer."""
     client = ApiClient(stack.connection.url, stack.connection.token)
     answers: list[bytes] = []
@@ -97,6 +124,7 @@ def heard(stack: RunningStack, canary: Canary) -> list[bytes]:
         job = client.post(f"/v1/certificates/{certificate}/deployments/{SICK}/retry")["job"]["id"]
         assert client.follow(job, seconds=60, see=lambda _: None)["state"] == "succeeded"
         _serve(client, certificate)
+        answers += _pick_and_renew(client, cas)
         _send_garbage(stack, canary)
         answers.append(repr(client.get("/v1/events?limit=100")).encode())
         answers.append(repr(client.get(f"/v1/certificates/{certificate}")).encode())
@@ -135,6 +163,32 @@ def _uploads(canary: Canary, *, callback_url: str) -> list[dict[str, Any]]:
         {**good, "callback_url": key},
         {**good, key: "an unknown field"},
     ]
+
+
+def _pick_and_renew(client: ApiClient, cas: Cas) -> list[bytes]:
+    """A certificate of the service into every region, once with the service out of order, and then its renewal."""
+    wait_until(
+        lambda: bool(client.get("/v1/managed-certificates")["items"]), seconds=60, otherwise=lambda: "nothing offered"
+    )
+    listed = client.get("/v1/managed-certificates")
+    body = {
+        "source": "managed",
+        "type": "server",
+        "managed_certificate_id": listed["items"][0]["id"],
+        "regions": list(REGIONS),
+    }
+    cas.answer_next("GetUserCertificateDetail", status=400, code="Throttling.User")
+    picked = client.post("/v1/certificates", body)
+    ended = client.follow(picked["job"]["id"], seconds=60, see=lambda _: None)
+    assert ended["state"] == "succeeded", ended
+    cas.answer_next("RenewCertificateOrderForPackageRequest", lose=True)
+    renewal = client.post(f"/v1/certificates/{picked['certificate']['id']}/renew")
+    wait_until(lambda: bool(cas.orders), seconds=60, otherwise=lambda: "nothing ordered")
+    cas.issue_ordered()
+    renewed = client.follow(renewal["job"]["id"], seconds=90, see=lambda _: None)
+    assert renewed["state"] == "succeeded", renewed
+    assert cas.ordered == 1
+    return [repr(one).encode() for one in (listed, picked, ended, renewal, renewed)]
 
 
 def _serve(client: ApiClient, certificate: str) -> None:

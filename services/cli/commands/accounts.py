@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from services.cli.operating import operating, state_dir_option
-from shared.usecases.accounts import create_account, list_accounts, set_contacts
+from shared.usecases.accounts import create_account, find_account, list_accounts, set_contacts, set_renewal
 
 
 @click.group("accounts")
@@ -26,6 +26,19 @@ def create(name: str, contacts: tuple[str, ...], state_dir: Path | None) -> None
         account = create_account(session, context.vault, name=name, now=datetime.now(UTC))
         set_contacts(account, contacts)
     click.echo(account.id)
+
+
+@command.command("renewal")
+@click.argument("name")
+@click.option(
+    "--auto/--no-auto", "auto_renew", required=True, help="Renew managed certificates without being asked to."
+)
+@click.option("--before", "before_days", type=click.IntRange(1, 3650), default=None, help="Days before their end.")
+@state_dir_option
+def renewal(name: str, *, auto_renew: bool, before_days: int | None, state_dir: Path | None) -> None:
+    """Say whether the account NAME renews by itself. Without --before: a third of each certificate's life before."""
+    with operating(state_dir) as context, context.transaction() as session:
+        set_renewal(find_account(session, name=name), auto_renew=auto_renew, before_days=before_days)
 
 
 @command.command("list")
