@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from shared.models.jobs import Deployment, Job
-from shared.models.listeners import Balancer, Listener
+from shared.models.listeners import Listener
 from shared.models.reminders import Reminder
 from shared.models.sources import Acquisition, SourceCatalogue
 from shared.models.webhooks import WebhookDelivery
@@ -43,69 +43,61 @@ def claim(session: Session, model: type[LeasedRow], row_id: str, *, now: datetim
     return session.execute(statement).scalar_one_or_none()
 
 
-def claim_due_in_region(
-    session: Session, region: str, *, writer: int, now: datetime, lease: timedelta, limit: int
-) -> list[Deployment]:
-    """Own, until ``now + lease``, the deployments that have been due longest in the region, oldest first.
+def claim_due(
+    session: Session, limits: Mapping[str, int], *, now: datetime, lease: timedelta
+) -> dict[str, list[Deployment]]:
+    """Own, until ``now + lease``, the deployments that have been due longest in each region, oldest first.
 
-    None that became due after a listener of the region: what was asked for first is done first. None at all, unless
-    ``writer`` is still the newest fencing number of the region's balancer. Only first attempts go together: one that
-    kills its worker takes the others with it once, and never again.
+    ``limits``: at most how many, by region; whoever asks holds the regions' balancers, and for now their rows
+    (``shared/usecases/balancers.py``). None that became due after a listener of its region: what was asked for first is
+    done first. Only first attempts go together: one that kills its worker takes others with it once, and never again.
     """
-    claimed = _claim_due(session, region, writer=writer, now=now, lease=lease, limit=limit, first=True)
-    return claimed or _claim_due(session, region, writer=writer, now=now, lease=lease, limit=1, first=False)
+    values = {"regions": list(limits), "limits": list(limits.values()), "now": now, "until": now + lease}
+    claimed: dict[str, list[Deployment]] = {region: [] for region in limits}
+    for row in session.execute(_CLAIM_DUE, values).scalars():
+        claimed[row.region].append(row)
+    for rows in claimed.values():
+        rows.sort(key=lambda row: (row.next_attempt_at, row.id))
+    return claimed
 
 
-def _claim_due(
-    session: Session, region: str, *, writer: int, now: datetime, lease: timedelta, limit: int, first: bool
-) -> list[Deployment]:
-    first_listener = (
-        select(Listener.next_attempt_at)
-        .where(Listener.region == region, is_free(Listener, now))
-        .order_by(Listener.next_attempt_at)
-        .limit(1)
-        .scalar_subquery()
+_DUE_LONGEST: Final = """
+    SELECT wanted.region, due.id FROM wanted CROSS JOIN LATERAL (
+        SELECT deployments.id FROM deployments
+        WHERE deployments.region = wanted.region AND {which}
+          AND deployments.next_attempt_at <= wanted.first_listener
+          AND (deployments.lease_until IS NULL OR deployments.lease_until <= :now)
+        ORDER BY deployments.next_attempt_at, deployments.id
+        LIMIT {most} FOR NO KEY UPDATE SKIP LOCKED
+    ) AS due
+"""
+
+_CLAIM_DUE: Final = (
+    select(Deployment)
+    .from_statement(
+        text(f"""
+    WITH wanted AS (
+        SELECT asked.region, asked.most, coalesce(min(listeners.next_attempt_at), :now) AS first_listener
+        FROM unnest(CAST(:regions AS text[]), CAST(:limits AS bigint[])) AS asked (region, most)
+        LEFT JOIN listeners ON listeners.region = asked.region AND listeners.next_attempt_at <= :now
+            AND (listeners.lease_until IS NULL OR listeners.lease_until <= :now)
+        GROUP BY asked.region, asked.most
+    ), first_attempts AS ({_DUE_LONGEST.format(which="deployments.attempt = 0", most="wanted.most")}
+    ), retries AS ({_DUE_LONGEST.format(which="deployments.attempt > 0", most="1")}
+        WHERE wanted.most > 0 AND wanted.region NOT IN (SELECT first_attempts.region FROM first_attempts)
     )
-    due = (
-        select(Deployment.id)
-        .where(
-            Deployment.region == region,
-            exists().where(Balancer.region == region, Balancer.fence == writer),
-            is_free(Deployment, now),
-            (Deployment.attempt == 0) == first,
-            Deployment.next_attempt_at <= func.coalesce(first_listener, now),
-        )
-        .order_by(Deployment.next_attempt_at, Deployment.id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-        .cte("due")
+    UPDATE deployments SET fence = fence + 1, lease_until = :until, next_wake_at = :until
+    WHERE id IN (SELECT first_attempts.id FROM first_attempts UNION ALL SELECT retries.id FROM retries)
+    RETURNING deployments.*
+""")  # noqa: S608 - our own text
     )
-    statement = (
-        update(Deployment)
-        .where(Deployment.id.in_(select(due.c.id)))
-        .values(fence=Deployment.fence + 1, lease_until=now + lease, next_wake_at=now + lease)
-        .returning(Deployment)
-        .execution_options(synchronize_session=False)
-    )
-    rows = session.execute(statement).scalars().all()
-    return sorted(rows, key=lambda row: (row.next_attempt_at, row.id))
+    .execution_options(populate_existing=True)
+)
 
 
 def is_free(model: Any, now: datetime) -> ColumnElement[bool]:
     """The row is due, and nobody owns it."""
     return and_(model.next_attempt_at <= now, or_(model.lease_until.is_(None), model.lease_until <= now))
-
-
-def owned_deployments(session: Session, fences: Mapping[str, int]) -> list[Deployment]:
-    """Those of the deployments whose fence is still the newest, locked for the transaction, in order of their ids."""
-    statement = (
-        select(Deployment)
-        .where(tuple_(Deployment.id, Deployment.fence).in_(list(fences.items())))
-        .order_by(Deployment.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    return list(session.execute(statement).scalars())
 
 
 def owned(session: Session, model: type[Row], row_id: str, *, fence: int) -> Row | None:

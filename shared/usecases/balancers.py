@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.models import Balancer
+from shared.usecases.circuits import Fuse, circuit_of
 from shared.usecases.clock import Clock
 from shared.usecases.context import Context
 
@@ -19,13 +20,8 @@ _TABLE: Final[Any] = Balancer
 
 
 @contextmanager
-def writing(
-    context: Context, region: str, *, clock: Clock, leaving: Callable[[Session], None] = lambda _session: None
-) -> Iterator[int | None]:
+def writing(context: Context, region: str, *, clock: Clock) -> Iterator[int | None]:
     """Hold the region's balancer; yields the fencing number, or ``None`` at once when somebody else holds it.
-
-    ``leaving`` runs in the transaction that gives it back: whoever finds it held before that has written what it came
-    for, and is seen there; whoever comes later waits for the commit, and gets it.
 
     A holder that dies is followed when its lease has run out (``settings.lease``). One that is only slow is followed
     then, too, and finds its number outdated: :func:`renew` says so, and so does the balancer's own record.
@@ -36,25 +32,87 @@ def writing(
     finally:
         if fence is not None:
             with context.transaction() as session:
-                _give_back(session, region, fence)
-                leaving(session)
+                give_back(session, {region: fence})
 
 
 def renew(context: Context, region: str, fence: int, *, now: datetime) -> bool:
     """Hold it for another lease; False when somebody else holds it by now."""
     with context.transaction() as session:
-        statement = (
-            update(_TABLE)
-            .where(_TABLE.region == region, _TABLE.fence == fence)
-            .values(lease_until=now + context.settings.lease)
-        )
-        return session.execute(statement.returning(_TABLE.fence)).first() is not None
+        return region in keep(session, {region: fence}, until=now + context.settings.lease)
 
 
 def is_held(session: Session, region: str, *, now: datetime) -> bool:
     """Whether somebody is writing there at this moment."""
     statement = select(_TABLE.region).where(_TABLE.region == region, _TABLE.lease_until > now)
     return session.execute(statement).first() is not None
+
+
+def take(session: Session, regions: Collection[str], *, now: datetime, until: datetime) -> list[Fuse]:
+    """Hold those of the regions' balancers where something is due and that nobody holds; each one's fence and circuit.
+
+    Their rows stay locked until the commit, in order of the regions. Whoever is woken for one of them meanwhile waits
+    for that, and gets it if it was given back.
+    """
+    values = {"regions": sorted(set(regions)), "now": now, "until": until}
+    return [
+        Fuse(region=row.region, fence=row.fence, circuit=circuit_of(row))
+        for row in session.execute(_TAKE, values).all()
+    ]
+
+
+def keep(session: Session, fences: Mapping[str, int], *, until: datetime) -> set[str]:
+    """Hold them until then, and their rows until the commit; those that somebody else holds by now are left out."""
+    return set(session.execute(_KEEP, {**_listed(fences), "until": until}).scalars())
+
+
+def give_back(session: Session, fences: Mapping[str, int]) -> None:
+    """Hold them no longer.
+
+    Whoever is to be sure that nothing is left undone keeps them first, and looks between the two: what is due then is
+    seen, and whoever is woken for what becomes due later waits for the commit.
+    """
+    session.execute(_GIVE_BACK, _listed(fences))
+
+
+def _listed(fences: Mapping[str, int]) -> dict[str, list[Any]]:
+    return {"regions": list(fences), "fences": list(fences.values())}
+
+
+_IS_DUE: Final = """EXISTS (
+    SELECT FROM {table} AS due
+    WHERE due.region = wanted.region AND due.next_attempt_at <= :now
+      AND (due.lease_until IS NULL OR due.lease_until <= :now)
+)"""
+
+_TAKE: Final = text(f"""
+    INSERT INTO balancers AS known (region, fence, lease_until)
+    SELECT wanted.region, 1, CAST(:until AS timestamptz)
+    FROM unnest(CAST(:regions AS text[])) AS wanted (region)
+    WHERE {_IS_DUE.format(table="deployments")} OR {_IS_DUE.format(table="listeners")}
+    ORDER BY wanted.region
+    ON CONFLICT (region) DO UPDATE SET fence = known.fence + 1, lease_until = excluded.lease_until
+    WHERE known.lease_until IS NULL OR known.lease_until <= :now
+    RETURNING region, fence, silences, circuit_opened_at, circuit_retry_at
+""")  # noqa: S608 - names of our own tables
+
+_MINE: Final = """
+    WITH mine AS (
+        SELECT held.region FROM balancers AS held
+        JOIN unnest(CAST(:regions AS text[]), CAST(:fences AS bigint[])) AS own (region, fence)
+          ON held.region = own.region AND held.fence = own.fence
+        ORDER BY held.region FOR NO KEY UPDATE OF held
+    )
+"""
+"""In order of the regions: two who hold several rows would wait for each other otherwise."""
+
+_KEEP: Final = text(f"""{_MINE}
+    UPDATE balancers SET lease_until = :until FROM mine WHERE balancers.region = mine.region
+    RETURNING balancers.region
+""")  # noqa: S608 - our own words
+
+_GIVE_BACK: Final = text(f"""{_MINE}
+    UPDATE balancers SET lease_until = NULL FROM mine WHERE balancers.region = mine.region
+""")  # noqa: S608 - our own words
 
 
 def _take(context: Context, region: str, *, now: datetime) -> int | None:
@@ -67,7 +125,3 @@ def _take(context: Context, region: str, *, now: datetime) -> int | None:
     )
     with context.transaction() as session:
         return session.execute(taken.returning(_TABLE.fence)).scalar_one_or_none()
-
-
-def _give_back(session: Session, region: str, fence: int) -> None:
-    session.execute(update(_TABLE).where(_TABLE.region == region, _TABLE.fence == fence).values(lease_until=None))

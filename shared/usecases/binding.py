@@ -212,11 +212,11 @@ def _must_be_there(context: Context, site: Site, shape: ListenerShape) -> None:
 def _record_success(context: Context, site: Site, plan: _Plan, verdict: Verdict | None) -> None:
     now = site.tools.clock()
     with context.transaction() as session:
+        site.fuse.note(session, None, now=now)
         listener = _owned(session, plan)
         if listener is None:
             return
         attempts.succeeded(session, Listener, {listener.id: plan.fence}, now=now)
-        site.fuse.note(session, None, now=now)
         facts = (
             _unbound(session, listener, now=now)
             if verdict is None
@@ -285,10 +285,10 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
         exception=describe_exception(error),
     )
     with context.transaction() as session:
+        site.fuse.note(session, error, now=now)
         listener = _owned(session, plan)
         if listener is None:
             return
-        site.fuse.note(session, error, now=now)
         decision = after_failure(
             error,
             attempt=listener.attempt,

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import Row, update
 from sqlalchemy.orm import Session
 
 from shared.domain.circuits import Circuit, CircuitState
@@ -19,13 +19,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Fuse:
-    """The circuit while its region is worked on: loaded once, written only when it changes."""
+    """The circuit while its region is worked on: loaded once, written when it changes, by ``fence`` only."""
 
     region: str
+    fence: int
     circuit: Circuit
 
     def note(self, session: Session, error: Exception | None, *, now: datetime) -> None:
-        """An attempt ended, with this error or well."""
+        """An attempt ended, with this error or well. Call it first: balancers come first in the lock order."""
         following = self.circuit.after(error, now=now)
         if following == self.circuit:
             return
@@ -35,7 +36,8 @@ class Fuse:
             "circuit_retry_at": following.retry_at,
             "circuit_error": _shown(error) if error and following.opened_at else None,
         }
-        session.execute(update(Balancer).where(Balancer.region == self.region).values(values))
+        mine = (Balancer.region == self.region, Balancer.fence == self.fence)
+        session.execute(update(Balancer).where(*mine).values(values))
         if (self.circuit.opened_at is None) != (following.opened_at is None):
             log.warning("circuit_opened" if following.opened_at else "circuit_closed", region=self.region)
         self.circuit = following
@@ -59,12 +61,6 @@ def _shown(error: Exception) -> dict[str, Any]:
     }
 
 
-def load(session: Session, region: str) -> Fuse:
-    """The region's, closed when nobody ever worked there."""
-    row = session.execute(select(Balancer).where(Balancer.region == region)).scalar_one_or_none()
-    return Fuse(region=region, circuit=circuit_of(row) if row else Circuit())
-
-
 def put_off(session: Session, fuse: Fuse, *, now: datetime) -> int:
     """Whatever is due in the region waits for its next try, no attempt used up; returns how many rows."""
     count = 0
@@ -83,6 +79,6 @@ def document(row: Balancer | None, *, now: datetime) -> dict[str, Any]:
     return {"state": circuit.state(now), "opened_at": circuit.opened_at, "retry_at": circuit.retry_at}
 
 
-def circuit_of(row: Balancer) -> Circuit:
+def circuit_of(row: Balancer | Row[Any]) -> Circuit:
     """As the row says."""
     return Circuit(failures=row.silences, opened_at=row.circuit_opened_at, retry_at=row.circuit_retry_at)

@@ -50,11 +50,11 @@ def pull_back(session: Session, settings: Settings, *, now: datetime) -> int:
     """
     last = session.get(PeriodicRun, Periodic.SWEEP)
     is_certain = last is not None and last.last_run_at > now + SKEW
+    _shorten_regions(session, settings, now=now)
     moved = sum(
         leases.pull_back(session, model, limit, now=now, is_certain=is_certain)
         for model, limit in farthest(settings).items()
     )
-    _shorten_regions(session, settings, now=now)
     if is_certain or moved:
         log.warning("clock_went_back", count=moved)
     return moved

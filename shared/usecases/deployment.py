@@ -1,21 +1,21 @@
 """Work in one region: stage or retire certificates there, each once, and write down how it went.
 
-Three steps, so that no transaction waits for a load balancer: claim and plan (one transaction), act (none), settle
-(one transaction, only where our fence is still the newest). Several that are due go through the steps together: what a
-transaction costs is paid once for all of them.
+Three steps, so that no transaction waits for a load balancer: claim and plan (:func:`claim`), act (:func:`work_on`),
+answer (:func:`answer`, only where our fence is still the newest). Several that are due go through the steps together:
+what a transaction costs is paid once for all of them, and whoever answers claims with the same transaction what comes
+next (``shared/usecases/region_work.py``).
 """
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import Material
@@ -24,14 +24,16 @@ from shared.domain.rollout import DeploymentState, Intent, JobState
 from shared.errors import Corrupt, DriverError, OutcomeUnknown
 from shared.events import log as events
 from shared.events.catalogue import EventType
-from shared.models import Certificate, Deployment, Job, JobDeployment, leases
+from shared.events.log import Fact
+from shared.models import Attempt, Certificate, Deployment, Job, JobDeployment, Purpose, Secret, leases
 from shared.telemetry import describe_exception
 from shared.usecases import attempts, jobs, settlement, switching
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.driver import Driver, ObjectName, Ref, Staged, StagesMany
-from shared.usecases.material import material_of, materials_of, owner_of
+from shared.usecases.material import opened, owner_of
 from shared.usecases.region_tools import Site, Superseded
+from shared.usecases.settlement import Delivered
 from shared.usecases.switching import Owned, Switch
 from shared.usecases.undoing import Begun, undo_deployment
 from shared.wakeups import Task, WakeUp
@@ -40,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class Plan:
     """What was claimed, and what is to be done with it."""
 
     deployment_id: str
@@ -50,6 +52,8 @@ class _Plan:
     remote_id: str | None
     certificate: Certificate
     """Read, not tracked: its content never changes."""
+    key: Secret | None = field(repr=False)
+    """The private key as it is kept, sealed."""
     is_last: bool
     """No attempt is left after this one."""
     is_exhausted: bool
@@ -73,33 +77,67 @@ class _Plan:
         return self.is_attempt and self.intent is Intent.DEPLOY and self.switch is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Result:
-    remote_id: str | None = None
-    evidence: dict[str, Any] | None = None
+@dataclass(slots=True, kw_only=True)
+class Claimed:
+    """The plans of each region; what is to be told of them, by account, and the attempts to be stored with it."""
+
+    plans: dict[str, list[Plan]]
+    told: dict[str, list[Fact]]
+    attempts: list[Attempt]
 
 
-def work_on_deployments(context: Context, site: Site, *, limit: int) -> int:
-    """Deploy to, or remove from, the region whatever is due there, at most ``limit``. Safe to call at any time.
+def claim(
+    session: Session, sites: Iterable[Site], limits: Mapping[str, int], *, now: datetime, lease: timedelta
+) -> Claimed:
+    """Begin what is due at the sites, at most so many in each region; nothing after the first listener that is due.
+
+    The caller holds the balancers' rows, and tells what is to be told.
+    """
+    by_region = {site.region_id: site for site in sites}
+    claimed = leases.claim_due(session, limits, now=now, lease=lease)
+    rows = [row for each in claimed.values() for row in each]
+    begun = Claimed(plans={region: [] for region in by_region}, told=defaultdict(list), attempts=[])
+    for each in _joined(session, rows):
+        if each.job.state != JobState.DEPLOYING:
+            leases.due(each.deployment, now + jobs.NOT_BEFORE_VALIDATION)
+            continue
+        plan = _plan(session, by_region[each.deployment.region], each, now=now)
+        begun.plans[each.deployment.region].append(plan)
+        if plan.is_attempt:
+            fact = jobs.region_fact(EventType.DEPLOYMENT_STARTED, each.deployment)
+            begun.told[each.deployment.account_id].append(fact)
+            begun.attempts.append(attempts.of_deployment(each.deployment, now=now))
+    return begun
+
+
+def work_on(context: Context, site: Site, plans: deque[Plan]) -> list[Delivered]:
+    """Deploy to, or remove from, the region the first of these, or several in one change; they are taken off the list.
 
     Returns:
-        How many were claimed; what is due after the first listener that is due waits for it.
+        What was delivered and is still to be answered (:func:`answer`); everything else has its answer.
     """
-    with context.transaction() as session:
-        plans = _claim(context, session, site, limit=limit)
     plain = [plan for plan in plans if plan.is_plain]
-    results = _stage_together(context, site, plain) if len(plain) > 1 else {}
-    _record_staged(context, site, [(plan, results[plan.deployment_id]) for plan in plain if results])
-    for plan in plans:
-        if plan.deployment_id not in results:
-            _work_on(context, site, plan)
-    return len(plans)
+    together = _stage_together(context, site, plain) if len(plain) > 1 else []
+    if not together:
+        return _work_on(context, site, plans.popleft())
+    rest = [plan for plan in plans if not plan.is_plain]
+    plans.clear()
+    plans.extend(rest)
+    return together
 
 
-def _work_on(context: Context, site: Site, plan: _Plan) -> None:
+def answer(session: Session, delivered: Sequence[Delivered], *, now: datetime) -> list[Fact]:
+    """Write down what was delivered, in any regions; the caller passes on to the jobs what is to be told of it."""
+    owned = settlement.succeed_all(session, delivered, now=now)
+    if len(owned) < len(delivered):
+        log.info("deployments_superseded", count=len(delivered) - len(owned))
+    return [jobs.region_fact(EventType.DEPLOYMENT_SUCCEEDED, deployment) for deployment in owned]
+
+
+def _work_on(context: Context, site: Site, plan: Plan) -> list[Delivered]:
     if plan.is_cancelled:
         undo_deployment(context, site, _begun(plan))
-        return
+        return []
     try:
         result = _act(context, site, plan)
     except Superseded:
@@ -108,48 +146,45 @@ def _work_on(context: Context, site: Site, plan: _Plan) -> None:
         _record_failure(context, site, plan, error)
     else:
         if plan.is_plain:
-            _record_staged(context, site, [(plan, result)])
-        else:
-            _record_success(context, site, plan, result)
+            return [result]
+        _record_success(context, site, plan, result)
+    return []
 
 
-def _claim(context: Context, session: Session, site: Site, *, limit: int) -> list[_Plan]:
-    now = site.tools.clock()
-    claimed = leases.claim_due_in_region(
-        session, site.region_id, writer=site.fence, now=now, lease=context.settings.lease, limit=limit
-    )
-    if not claimed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Joined:
+    """A claimed row with what belongs to it."""
+
+    deployment: Deployment
+    job: Job
+    certificate: Certificate
+    key: Secret | None
+
+
+def _joined(session: Session, deployments: Sequence[Deployment]) -> list[_Joined]:
+    if not deployments:
         return []
-    jobs_of, certificates = _jobs_and_certificates(session, claimed)
-    ready = []
-    for deployment in claimed:
-        if jobs_of[deployment.job_id].state == JobState.DEPLOYING:
-            ready.append(deployment)
-        else:
-            leases.due(deployment, now + jobs.NOT_BEFORE_VALIDATION)
-    plans = [
-        _plan(session, site, row, job=jobs_of[row.job_id], certificate=certificates[row.certificate_id])
-        for row in ready
-    ]
-    _announce(session, [row for row, plan in zip(ready, plans, strict=True) if plan.is_attempt], now=now)
-    return plans
-
-
-def _jobs_and_certificates(
-    session: Session, deployments: Sequence[Deployment]
-) -> tuple[dict[str, Job], dict[str, Certificate]]:
-    statement = (
-        select(Job, Certificate)
-        .join(Deployment, Deployment.job_id == Job.id)
-        .join(Certificate, Certificate.id == Deployment.certificate_id)
-        .where(Deployment.id.in_([deployment.id for deployment in deployments]))
+    is_key = and_(
+        Secret.subject_id == Certificate.id,
+        Secret.purpose == Purpose.PRIVATE_KEY,
+        Secret.account_id == Certificate.account_id,
     )
-    rows = session.execute(statement).all()
-    return {job.id: job for job, _ in rows}, {certificate.id: certificate for _, certificate in rows}
+    statement = (
+        select(Job, Certificate, Secret)
+        .join(Certificate, Certificate.id == Job.certificate_id)
+        .outerjoin(Secret, is_key)
+        .where(Job.id.in_({deployment.job_id for deployment in deployments}))
+    )
+    found = {job.id: (job, certificate, key) for job, certificate, key in session.execute(statement).all()}
+    return [
+        _Joined(deployment=each, job=job, certificate=certificate, key=key)
+        for each in deployments
+        for job, certificate, key in [found[each.job_id]]
+    ]
 
 
-def _plan(session: Session, site: Site, deployment: Deployment, *, job: Job, certificate: Certificate) -> _Plan:
-    now = site.tools.clock()
+def _plan(session: Session, site: Site, claimed: _Joined, *, now: datetime) -> Plan:
+    deployment, job, certificate = claimed.deployment, claimed.job, claimed.certificate
     max_attempts = site.retry_limits.max_attempts
     is_exhausted = deployment.attempt >= max_attempts
     is_cancelled = job.cancel_requested_at is not None and not _has_moved(deployment)
@@ -158,11 +193,12 @@ def _plan(session: Session, site: Site, deployment: Deployment, *, job: Job, cer
         _begin(deployment, now=now)
     intent = Intent(deployment.intent)
     replaces = intent is Intent.DEPLOY and certificate.replaces_id is not None
-    return _Plan(
+    return Plan(
         deployment_id=deployment.id,
         fence=deployment.fence,
         job_id=deployment.job_id,
         certificate=certificate,
+        key=claimed.key,
         intent=intent,
         remote_id=deployment.remote_id,
         is_last=deployment.attempt >= max_attempts,
@@ -179,7 +215,7 @@ def _has_moved(deployment: Deployment) -> bool:
     return deployment.attempt > 0 and deployment.intent == Intent.DEPLOY and deployment.remote_id is not None
 
 
-def _begun(plan: _Plan) -> Begun:
+def _begun(plan: Plan) -> Begun:
     return Begun(
         deployment_id=plan.deployment_id,
         fence=plan.fence,
@@ -198,65 +234,56 @@ def _begin(deployment: Deployment, *, now: datetime) -> None:
         deployment.state = DeploymentState.DEPLOYING
 
 
-def _announce(session: Session, deployments: Iterable[Deployment], *, now: datetime) -> None:
-    facts, begun = defaultdict(list), defaultdict(list)
-    for deployment in deployments:
-        facts[deployment.account_id].append(jobs.region_fact(EventType.DEPLOYMENT_STARTED, deployment))
-        begun[deployment.account_id].append(attempts.of_deployment(deployment, now=now))
-    for account_id in sorted(facts):
-        events.append(session, account_id, facts[account_id], now=now, beside=begun[account_id])
-
-
-def _stage_together(context: Context, site: Site, plans: Sequence[_Plan]) -> dict[str, _Result]:
+def _stage_together(context: Context, site: Site, plans: Sequence[Plan]) -> list[Delivered]:
     """All of them in one change, where the driver can; empty where it cannot, or one of them stands in the way."""
     try:
         driver = site.driver()
         if not isinstance(driver, StagesMany):
-            return {}
-        with context.transaction() as session:
-            materials = materials_of(context, session, [plan.certificate for plan in plans])
+            return []
+        materials = [opened(context.vault, plan.certificate, plan.key) for plan in plans]
         wanted = [(material, owner_of(plan.certificate)) for material, plan in zip(materials, plans, strict=True)]
         staged = driver.stage_all(wanted)
     except Exception as error:  # noqa: BLE001 - each is tried by itself next, and answers for itself
         log.info("not_staged_together", region=site.region_id, count=len(plans), exception=describe_exception(error))
-        return {}
+        return []
     checked_at = site.tools.clock()
-    return {
-        plan.deployment_id: _staged(driver, one, material, checked_at=checked_at)
+    return [
+        _delivered(driver, plan, one, material, checked_at=checked_at)
         for plan, material, one in zip(plans, materials, staged, strict=True)
-    }
+    ]
 
 
-def _staged(driver: Driver, staged: Staged, material: Material, *, checked_at: datetime) -> _Result:
+def _delivered(driver: Driver, plan: Plan, staged: Staged, material: Material, *, checked_at: datetime) -> Delivered:
     evidence = {
         "object": staged.ref.name.label,
         "fingerprint_sha256": material.fingerprint_sha256,
         "readback": driver.capabilities.readback,
         "checked_at": checked_at.isoformat(),
     }
-    return _Result(remote_id=staged.ref.remote_id, evidence=evidence)
+    return Delivered(
+        deployment_id=plan.deployment_id, fence=plan.fence, remote_id=staged.ref.remote_id, evidence=evidence
+    )
 
 
-def _act(context: Context, site: Site, plan: _Plan) -> _Result:
+def _act(context: Context, site: Site, plan: Plan) -> Delivered:
     """Outside any transaction; the key lives only here, in memory, for the act's duration."""
     if plan.is_exhausted and not plan.switch:
         raise _worker_lost()
     driver = site.driver()
-    with context.transaction() as session:
-        material = material_of(context, session, plan.certificate)
+    material = opened(context.vault, plan.certificate, plan.key)
     owner = owner_of(plan.certificate)
     name = ObjectName.of(material, owner)
     if plan.is_exhausted:
         raise _give_up(context, site, driver, plan, name)
     if plan.intent is Intent.REMOVE:
         switching.retire_named(driver, name, remote_id=plan.remote_id)
-        return _Result()
+        return Delivered(deployment_id=plan.deployment_id, fence=plan.fence, remote_id=None, evidence=None)
     staged = _found(driver, name, material) if plan.must_read_first else None
     staged = staged or driver.stage(material, owner=owner)
     if plan.switch:
         own = Owned(deployment_id=plan.deployment_id, fence=plan.fence)
         _replace(context, site, driver, plan.switch, own=own, staged=staged.ref, is_last=plan.is_last)
-    return _staged(driver, staged, material, checked_at=site.tools.clock())
+    return _delivered(driver, plan, staged, material, checked_at=site.tools.clock())
 
 
 def _found(driver: Driver, name: ObjectName, material: Material) -> Staged | None:
@@ -266,7 +293,7 @@ def _found(driver: Driver, name: ObjectName, material: Material) -> Staged | Non
     return Staged(ref=held.ref, created=False) if held is not None and is_same else None
 
 
-def _give_up(context: Context, site: Site, driver: Driver, plan: _Plan, name: ObjectName) -> OutcomeUnknown:
+def _give_up(context: Context, site: Site, driver: Driver, plan: Plan, name: ObjectName) -> OutcomeUnknown:
     """No attempt is left and nobody knows how far the last one came: a replacement is undone as far as it may have."""
     error = _worker_lost()
     if plan.switch and plan.remote_id is None:
@@ -292,33 +319,10 @@ def _replace(
     switching.retire(driver, switch)
 
 
-def _record_staged(context: Context, site: Site, done: Sequence[tuple[_Plan, _Result]]) -> None:
-    """The answers of what was staged, together or alone, in one transaction."""
-    if not done:
-        return
-    now = site.tools.clock()
-    results = {plan.deployment_id: result for plan, result in done}
-    with context.transaction() as session, session.no_autoflush:
-        owned = leases.owned_deployments(session, {plan.deployment_id: plan.fence for plan, _ in done})
-        for deployment in owned:
-            _note_staged(deployment, results[deployment.id], now=now)
-        attempts.succeeded(session, Deployment, {row.id: row.fence for row in owned}, now=now)
-        site.fuse.note(session, None, now=now)
-        facts = settlement.succeed_all(session, owned, now=now)
-        settlement.settle_regions(session, facts, now=now)
-    if len(owned) < len(done):
-        log.info("deployments_superseded", region=site.region_id, count=len(done) - len(owned))
-
-
-def _note_staged(deployment: Deployment, result: _Result, *, now: datetime) -> None:
-    deployment.remote_id = result.remote_id
-    deployment.evidence = result.evidence
-    deployment.deployed_at = now
-
-
-def _record_success(context: Context, site: Site, plan: _Plan, result: _Result) -> None:
+def _record_success(context: Context, site: Site, plan: Plan, result: Delivered) -> None:
     now = site.tools.clock()
     with context.transaction() as session:
+        site.fuse.note(session, None, now=now)
         if plan.intent is Intent.REMOVE:  # the last removal may end the certificate, whose row comes before deployments
             session.get_one(Certificate, plan.certificate.id, with_for_update={"key_share": True})
         if plan.switch:
@@ -328,16 +332,17 @@ def _record_success(context: Context, site: Site, plan: _Plan, result: _Result) 
             log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
             return
         if plan.intent is Intent.DEPLOY:
-            _note_staged(deployment, result, now=now)
+            deployment.remote_id = result.remote_id
+            deployment.evidence = result.evidence
+            deployment.deployed_at = now
         attempts.succeeded(session, Deployment, {deployment.id: deployment.fence}, now=now)
-        site.fuse.note(session, None, now=now)
         facts = [settlement.succeed(session, deployment, now=now)]
         if plan.switch:
             facts += switching.finish(session, plan.switch, deployment, now=now)
         settlement.settle_region(session, plan.job_id, *facts, now=now)
 
 
-def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception) -> None:
+def _record_failure(context: Context, site: Site, plan: Plan, error: Exception) -> None:
     tell = log.error if isinstance(error, Corrupt) else log.warning
     tell(
         "deployment_attempt_failed",
@@ -347,16 +352,16 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
     )
     now = site.tools.clock()
     with context.transaction() as session:
+        site.fuse.note(session, error, now=now)
         session.get_one(Certificate, plan.certificate.id, with_for_update={"key_share": True})
         deployment = leases.owned(session, Deployment, plan.deployment_id, fence=plan.fence)
         if deployment is None:
             log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
             return
-        site.fuse.note(session, error, now=now)
         _retry_or_fail(session, site, deployment, plan, error)
 
 
-def _retry_or_fail(session: Session, site: Site, deployment: Deployment, plan: _Plan, error: Exception) -> None:
+def _retry_or_fail(session: Session, site: Site, deployment: Deployment, plan: Plan, error: Exception) -> None:
     now = site.tools.clock()
     decision = after_failure(
         error,
@@ -388,7 +393,7 @@ def _retry_or_fail(session: Session, site: Site, deployment: Deployment, plan: _
     )
 
 
-def _is_cancelled(session: Session, plan: _Plan) -> bool:
+def _is_cancelled(session: Session, plan: Plan) -> bool:
     """By the job's row, locked: whoever cancels it after us finds the deployment waiting, and not us at work."""
     job = session.get_one(Job, plan.job_id, with_for_update={"key_share": True})
     return job.cancel_requested_at is not None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy.orm import Session
 
-from shared.crypto.vault import Binding
+from shared.crypto.vault import Binding, Vault
 from shared.domain.certificates import CertificateType, Material
-from shared.models import Certificate, Purpose
+from shared.models import Certificate, Purpose, Secret
 from shared.usecases import secrets
 from shared.usecases.context import Context
 from shared.usecases.driver import Owner
@@ -26,21 +24,26 @@ def material_of(context: Context, session: Session, certificate: Certificate) ->
         NotFound: the key was destroyed.
         CannotOpen: the vault has not its key-encryption key.
     """
-    return materials_of(context, session, [certificate])[0]
+    key = session.get(Secret, (certificate.id, Purpose.PRIVATE_KEY)) if has_key(certificate) else None
+    return opened(context.vault, certificate, key)
 
 
-def materials_of(context: Context, session: Session, certificates: Sequence[Certificate]) -> list[Material]:
-    """As :func:`material_of` for each, the keys read at once."""
-    servers = [each for each in certificates if each.type == CertificateType.SERVER]
-    keys = secrets.read_all(session, context.vault, [key_binding(each) for each in servers]) if servers else {}
-    return [_material(certificate, keys.get(certificate.id)) for certificate in certificates]
+def has_key(certificate: Certificate) -> bool:
+    """Whether a private key belongs to it."""
+    return certificate.type == CertificateType.SERVER
 
 
-def _material(certificate: Certificate, key: bytes | None) -> Material:
+def opened(vault: Vault, certificate: Certificate, key: Secret | None) -> Material:
+    """As :func:`material_of` from what was read before: the key as it is kept.
+
+    Raises:
+        NotFound, CannotOpen: as there.
+    """
+    clear = secrets.opened(vault, key_binding(certificate), key) if has_key(certificate) else None
     return Material(
         type=CertificateType(certificate.type),
         certificate_pem=certificate.chain_pem or "",
-        private_key_pem=key.decode() if key else None,
+        private_key_pem=clear.decode() if clear else None,
         fingerprint_sha256=certificate.fingerprint_sha256 or "",
     )
 

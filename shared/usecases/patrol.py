@@ -57,8 +57,8 @@ def tick(context: Context, *, now: datetime) -> int:
     every = context.settings.patrol_every
     with context.transaction() as session:
         _pull_back(session, every, now=now)
-        wake_ups = [WakeUp(Task.PATROL_LISTENER, each) for each in _take_listeners(session, every, now=now)]
-        wake_ups += [WakeUp(Task.PATROL_REGION, each) for each in _take_regions(context, session, now=now)]
+        wake_ups = [WakeUp(Task.PATROL_REGION, each) for each in _take_regions(context, session, now=now)]
+        wake_ups += [WakeUp(Task.PATROL_LISTENER, each) for each in _take_listeners(session, every, now=now)]
         events.wake(session, *wake_ups)
         note_run(session, Periodic.PATROL, now=now, count=len(wake_ups))
     return len(wake_ups)
@@ -119,7 +119,7 @@ class _Plan:
 def _pull_back(session: Session, every: timedelta, *, now: datetime) -> None:
     """A turn that lies farther ahead than any can was written by a clock that went back: it comes now."""
     farthest = now + max(every, SOON)
-    for column in (_LISTENERS.next_probe_at, _BALANCERS.next_patrol_at):
+    for column in (_BALANCERS.next_patrol_at, _LISTENERS.next_probe_at):
         statement = update(column.class_).where(column > farthest).values({column: now})
         session.execute(statement.execution_options(synchronize_session=False))
 

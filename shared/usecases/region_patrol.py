@@ -304,7 +304,7 @@ def _site(context: Context, tools: RegionTools, region: Region, fence: int) -> S
         region=region,
         fence=fence,
         tools=tools,
-        fuse=Fuse(region=region.id, circuit=Circuit()),
+        fuse=Fuse(region=region.id, fence=fence, circuit=Circuit()),
         renew=lambda: balancers.renew(context, region.id, fence, now=tools.clock()),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
@@ -37,18 +35,14 @@ def read(session: Session, vault: Vault, binding: Binding) -> bytes:
         NotFound: nothing is kept for this subject and purpose in this account.
         CannotOpen: it does not open (``shared/crypto/vault.py``).
     """
-    return read_all(session, vault, [binding])[binding.subject_id]
+    return opened(vault, binding, session.get(Secret, (binding.subject_id, binding.purpose)))
 
 
-def read_all(session: Session, vault: Vault, bindings: Sequence[Binding]) -> dict[str, bytes]:
-    """As :func:`read` for each, by subject; one purpose for all."""
-    subjects, purposes = {each.subject_id for each in bindings}, {each.purpose for each in bindings}
-    statement = select(Secret).where(Secret.subject_id.in_(subjects), Secret.purpose.in_(purposes))
-    rows = {(row.subject_id, row.account_id): row for row in session.execute(statement).scalars()}
-    try:
-        return {each.subject_id: vault.open(_sealed(rows[each.subject_id, each.account_id]), each) for each in bindings}
-    except KeyError as error:
-        raise NotFound("No such secret is kept.", code="secret_not_found") from error
+def opened(vault: Vault, binding: Binding, row: Secret | None) -> bytes:
+    """As :func:`read`, from the row."""
+    if row is None or row.account_id != binding.account_id:
+        raise NotFound("No such secret is kept.", code="secret_not_found")
+    return vault.open(_sealed(row), binding)
 
 
 def drop(session: Session, subject_id: str, *purposes: Purpose) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import null, select, update
+from sqlalchemy import exists, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from shared.domain.attempts import AttemptOutcome
 from shared.domain.certificates import CertificateState
 from shared.domain.listeners import ListenerState
 from shared.domain.rollout import (
@@ -40,6 +42,7 @@ _JOB_EVENTS: Final = {
 _CAME_NOWHERE: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
 _SUCCESSIONS: Final = TAKING_PLACE | {JobKind.RETRY}
 """Jobs that put new content in another certificate's place."""
+_ANSWERS: Final[tuple[Any, ...]] = (JobDeployment, JobListener)
 
 
 def fail(session: Session, deployment: Deployment, error: dict[str, Any], *, keeps_slot: bool, now: datetime) -> Fact:
@@ -64,52 +67,87 @@ def succeed(session: Session, deployment: Deployment, *, now: datetime) -> Fact:
     return jobs.region_fact(EventType.DEPLOYMENT_REMOVED if removed else EventType.DEPLOYMENT_SUCCEEDED, deployment)
 
 
-def succeed_all(session: Session, deployments: Sequence[Deployment], *, now: datetime) -> list[Fact]:
-    """As :func:`succeed` for deployments that were deployed together, their answers written by one statement."""
-    for deployment in deployments:
-        deployment.state = DeploymentState.DEPLOYED
-        deployment.error = None
-        deployment.updated_at = now
-        leases.finished(deployment)
-    session.flush()
-    statement = (
-        update(JobDeployment)
-        .where(
-            JobDeployment.deployment_id == Deployment.id,
-            JobDeployment.job_id == Deployment.job_id,
-            Deployment.id.in_([deployment.id for deployment in deployments]),
-        )
-        .values(state=DeploymentState.DEPLOYED, attempt=Deployment.attempt, error=null(), finished_at=now)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """What a region has taken, by whose claim."""
+
+    deployment_id: str
+    fence: int
+    remote_id: str | None
+    evidence: dict[str, Any] | None
+
+
+def succeed_all(session: Session, delivered: Sequence[Delivered], *, now: datetime) -> list[Deployment]:
+    """As :func:`succeed` for deployments that were staged: rows, answers and attempts in one statement.
+
+    Returns:
+        Those whose fence was still the newest, locked until the commit; nothing is written for the others.
+    """
+    if not delivered:
+        return []
+    values = {"delivered": json.dumps([asdict(each) for each in delivered]), "now": now}
+    return list(session.execute(_SUCCEED, values).scalars())
+
+
+_SUCCEED: Final = (
+    select(Deployment)
+    .from_statement(
+        text(f"""
+    WITH delivered AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:delivered AS jsonb))
+            AS delivered (deployment_id text, fence bigint, remote_id text, evidence jsonb)
+    ), mine AS (
+        SELECT own.id, own.job_id, own.fence, own.attempt, delivered.remote_id, delivered.evidence
+        FROM deployments AS own
+        JOIN delivered ON own.id = delivered.deployment_id AND own.fence = delivered.fence
+        ORDER BY own.id FOR NO KEY UPDATE OF own
+    ), answered AS (
+        UPDATE job_deployments
+        SET state = '{DeploymentState.DEPLOYED}', attempt = mine.attempt, error = NULL, finished_at = :now
+        FROM mine WHERE job_deployments.job_id = mine.job_id AND job_deployments.deployment_id = mine.id
+    ), ended AS (
+        UPDATE attempts SET outcome = '{AttemptOutcome.SUCCEEDED}', error = NULL, ended_at = :now
+        FROM mine
+        WHERE attempts.deployment_id = mine.id AND attempts.fence = mine.fence AND attempts.ended_at IS NULL
     )
-    session.execute(statement.execution_options(synchronize_session=False))
-    return [jobs.region_fact(EventType.DEPLOYMENT_SUCCEEDED, deployment) for deployment in deployments]
+    UPDATE deployments
+    SET state = '{DeploymentState.DEPLOYED}', error = NULL, remote_id = mine.remote_id, evidence = mine.evidence,
+        deployed_at = :now, updated_at = :now, next_attempt_at = NULL, next_wake_at = NULL, lease_until = NULL
+    FROM mine WHERE deployments.id = mine.id
+    RETURNING deployments.*
+""")  # noqa: S608 - our own words
+    )
+    .execution_options(populate_existing=True)
+)
 
 
-def settle_regions(session: Session, facts: Sequence[Fact], *, now: datetime) -> None:
-    """As :func:`settle_region` for the answers of several jobs: their rows are locked in order of their ids."""
+def end_jobs(session: Session, facts: Sequence[Fact], *, now: datetime) -> dict[str, list[Fact]]:
+    """As :func:`settle_region` for the answers of several jobs: what is to be told, by account; the caller tells it.
+
+    The jobs' rows are locked in order of their ids.
+    """
     by_job: dict[str, list[Fact]] = defaultdict(list)
     for fact in facts:
         by_job[fact.data["job_id"]].append(fact)
+    told: dict[str, list[Fact]] = defaultdict(list)
+    if not by_job:
+        return told
     statement = select(Job).where(Job.id.in_(by_job)).order_by(Job.id).with_for_update(key_share=True)
     owned = session.execute(statement.execution_options(populate_existing=True)).scalars().all()
-    at_work = _at_work(session, by_job)
-    told: dict[str, list[Fact]] = defaultdict(list)
+    answers = _all_answers(session, by_job)
     for job in owned:
         told[job.account_id] += by_job[job.id]
-        if job.id in at_work:
-            _watch(job, now=now)
+        if job.id in answers:
+            told[job.account_id] += _end(session, job, answers[job.id], now=now)
         else:
-            told[job.account_id] += _end(session, job, now=now)
-    for account_id in sorted(told):
-        log.append(session, account_id, told[account_id], now=now)
+            _watch(job, now=now)
+    return told
 
 
-def _at_work(session: Session, job_ids: Iterable[str]) -> set[str]:
-    """Those of the jobs that somebody has not answered yet."""
-    wanted = list(job_ids)
-    regions = select(JobDeployment.job_id).where(JobDeployment.job_id.in_(wanted), JobDeployment.state.is_(None))
-    listeners = select(JobListener.job_id).where(JobListener.job_id.in_(wanted), JobListener.state.is_(None))
-    return set(session.execute(regions.union(listeners)).scalars())
+def _is_at_work(session: Session, job: Job) -> bool:
+    """Whether somebody has not answered yet."""
+    statement = select(or_(*(exists().where(each.job_id == job.id, each.state.is_(None)) for each in _ANSWERS)))
+    return bool(session.execute(statement).scalar_one())
 
 
 def _watch(job: Job, *, now: datetime) -> None:
@@ -191,16 +229,18 @@ def settle_job(
 ) -> None:
     """Record the facts, and the job's end if every region has answered. The caller holds the job's row."""
     session.flush()
-    if _at_work(session, [job.id]):
+    if _is_at_work(session, job):
         _watch(job, now=now)
         log.append(session, job.account_id, facts, now=now)
         return
-    log.append(session, job.account_id, [*facts, *_end(session, job, now=now, error=error)], now=now)
+    answers = _all_answers(session, [job.id]).get(job.id, [])
+    log.append(session, job.account_id, [*facts, *_end(session, job, answers, now=now, error=error)], now=now)
 
 
-def _end(session: Session, job: Job, *, now: datetime, error: dict[str, Any] | None = None) -> list[Fact]:
+def _end(
+    session: Session, job: Job, answers: Sequence[_Answer], *, now: datetime, error: dict[str, Any] | None = None
+) -> list[Fact]:
     """Everybody has answered: the job's final state, and what it says of it."""
-    answers = _answers(session, job)
     state = JobState.FAILED if error is not None else _settled(job, answers)
     job.state = state
     job.error = error or _summary(state, answers)
@@ -257,19 +297,28 @@ def _settled(job: Job, answers: Sequence[_Answer]) -> JobState:
     return state
 
 
-def _answers(session: Session, job: Job) -> list[_Answer]:
-    regions = (
-        select(Deployment.region, null(), JobDeployment.state, JobDeployment.error)
-        .join(Deployment, Deployment.id == JobDeployment.deployment_id)
-        .where(JobDeployment.job_id == job.id)
-    )
-    listeners = (
-        select(Listener.region, Listener.id, JobListener.state, JobListener.error)
-        .join(Listener, Listener.id == JobListener.listener_id)
-        .where(JobListener.job_id == job.id)
-    )
-    rows = session.execute(regions.union_all(listeners).order_by(Deployment.region)).all()
-    return [_Answer(region=row[0], listener_id=row[1], state=str(row[2]), error=row[3]) for row in rows]
+def _all_answers(session: Session, job_ids: Iterable[str]) -> dict[str, list[_Answer]]:
+    """Of those of the jobs that have answers and wait for none."""
+    found: dict[str, list[_Answer]] = defaultdict(list)
+    for row in session.execute(_COMPLETE, {"job_ids": list(job_ids)}).all():
+        answer = _Answer(region=row.region, listener_id=row.listener_id, state=row.state, error=row.error)
+        found[row.job_id].append(answer)
+    return found
+
+
+_OPEN: Final = "EXISTS (SELECT FROM {table} AS open WHERE open.job_id = answer.job_id AND open.state IS NULL)"
+_WAITS: Final = f"({_OPEN.format(table='job_deployments')} OR {_OPEN.format(table='job_listeners')})"
+
+_COMPLETE: Final = text(f"""
+    SELECT answer.job_id, place.region, NULL AS listener_id, answer.state, answer.error
+    FROM job_deployments AS answer JOIN deployments AS place ON place.id = answer.deployment_id
+    WHERE answer.job_id = ANY(:job_ids) AND NOT {_WAITS}
+    UNION ALL
+    SELECT answer.job_id, place.region, place.id, answer.state, answer.error
+    FROM job_listeners AS answer JOIN listeners AS place ON place.id = answer.listener_id
+    WHERE answer.job_id = ANY(:job_ids) AND NOT {_WAITS}
+    ORDER BY 2
+""")  # noqa: S608 - names of our own tables
 
 
 def _summary(state: JobState, answers: Sequence[_Answer]) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ from sqlalchemy import inspect, update
 from sqlalchemy.exc import IntegrityError
 
 from shared.models import Deployment, leases
+from shared.usecases import settlement
+from shared.usecases.settlement import Delivered
 from tests.support.fleet import Fleet
 from tests.support.leased import due_row, leased_models
 
@@ -73,7 +75,8 @@ def test_a_stale_owner_gets_no_row_to_write_to(fleet: Fleet, model: type[Any]) -
         assert leases.owned(session, model, row_id, fence=stale) is None
         assert leases.owned(session, model, row_id, fence=newest) is not None
         if model is Deployment:
-            assert leases.owned_deployments(session, {row_id: stale}) == []
+            late = Delivered(deployment_id=row_id, fence=stale, remote_id="late", evidence=None)
+            assert settlement.succeed_all(session, [late], now=fleet.now) == []
 
 
 def leases_of(fleet: Fleet, model: type[Any], row_id: str) -> tuple[int, object]:
