@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from shared.config.regions import DEFAULT_RETRY_LIMITS, Region, RetryLimits
 from shared.domain.served import Client, Handshake
@@ -15,6 +15,7 @@ from shared.usecases.clock import Clock
 from shared.usecases.driver import Driver
 from shared.usecases.proof import Prober
 from shared.usecases.stopping import Stopping
+from shared.usecases.together import Together
 
 SETTLING: Final = timedelta(seconds=3)
 
@@ -26,7 +27,8 @@ class RegionTools:
     """Built once a process (``services/worker/runtime.py``), or by a test.
 
     ``settling``: how long a balancer may take from its acknowledgement until every one of its threads serves the new.
-    ``stopping``: whether the process is to end; then no row is begun.
+    ``stopping``: whether the process is to end; then no row is begun. ``arrivals`` and ``turns``: where threads that
+    come to regions, or go on in them, at the same moment share a transaction (``shared/usecases/steps.py``).
     """
 
     driver_for: DriverFor
@@ -34,6 +36,8 @@ class RegionTools:
     clock: Clock
     settling: timedelta = SETTLING
     stopping: Stopping = field(default_factory=Stopping)
+    arrivals: Together[Any, Any] = field(default_factory=Together)
+    turns: Together[Any, Any] = field(default_factory=Together)
 
 
 class Superseded(Exception):

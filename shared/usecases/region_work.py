@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from sqlalchemy import select
@@ -47,7 +48,7 @@ def work_in_region(context: Context, tools: RegionTools, region_id: str) -> None
     else for the rest.
     """
     arrival = Arrival(region_id=region_id, limit=1)
-    [step] = steps.arrive(context, tools, [arrival])
+    step = tools.arrivals.ask(arrival, partial(steps.arrive, context, tools))
     if step is None or step.is_over:
         return
     with tools.stopping.holding(region_id, step.site.fence), _left_when_it_fails(context, step.site):
@@ -71,7 +72,8 @@ def _take(context: Context, step: Step) -> Step:
 
 
 def _go_on(context: Context, site: Site, delivered: Sequence[Delivered], *, limit: int | None) -> Step:
-    [step] = steps.go_on(context, [Turn(site=site, delivered=delivered, limit=limit)])
+    turn = Turn(site=site, delivered=delivered, limit=limit)
+    step: Step = site.tools.turns.ask(turn, partial(steps.go_on, context))
     return step
 
 
