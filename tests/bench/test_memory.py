@@ -6,6 +6,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import urllib3
 
 from services.cli.client import ApiClient
@@ -20,6 +21,7 @@ CLIENTS = 8
 AT_WORK = ("queued", "validating", "deploying")
 
 
+@pytest.mark.timeout(1800)
 def test_memory_over_ten_thousand_jobs(stack_of: StackOf) -> None:
     stack = stack_of(regions=1, delay=None)
     client = client_of(stack)
