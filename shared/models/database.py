@@ -57,6 +57,7 @@ class Database:
         self._engine = create_engine(
             driver_url(url),
             pool_size=pool,
+            pool_use_lifo=True,
             max_overflow=pool,
             pool_timeout=connect.total_seconds(),
             hide_parameters=True,
