@@ -27,7 +27,10 @@ DEFAULT_ACCOUNT: Final = "default"
 LOOPBACK: Final = "127.0.0.0/8,::1/128"
 """Where ``certfleet up`` lets webhooks go besides public addresses: a developer's receiver runs beside it."""
 
-
+MALLOC_ARENAS: Final = "2"
+"""Heaps of a program (mallopt(3), ``M_ARENA_MAX``). By default glibc makes up to 8 a core for threads, and what was freed
+in one serves no other: over 5,000 jobs a worker grew by 12 MiB, all of it free; with two heaps by 5, and then no more.
+"""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything that is known before the first program runs.
@@ -130,6 +133,7 @@ def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> d
         "CERTFLEET_PUBLIC_URL": f"http://127.0.0.1:{port}",
         "CERTFLEET_WEBHOOK_ALLOWED_NETWORKS": LOOPBACK,
         "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": MALLOC_ARENAS,
     }
     # Set and empty means "none" here, and is told apart from not set.
     for name in ("CERTFLEET_WEBHOOK_ALLOWED_NETWORKS", "CERTFLEET_SOURCES"):
