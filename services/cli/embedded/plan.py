@@ -28,8 +28,8 @@ LOOPBACK: Final = "127.0.0.0/8,::1/128"
 """Where ``certfleet up`` lets webhooks go besides public addresses: a developer's receiver runs beside it."""
 
 MALLOC_ARENAS: Final = "2"
-"""Heaps of a program (mallopt(3), ``M_ARENA_MAX``). By default glibc makes up to 8 a core for threads, and what was freed
-in one serves no other: over 5,000 jobs a worker grew by 12 MiB, all of it free; with two heaps by 5, and then no more.
+"""Heaps of a program (mallopt(3), ``M_ARENA_MAX``). By default glibc makes up to 8 a core for threads, and what was
+freed in one serves no other: over 5,000 jobs a worker grew by 12 MiB, all of it free; with two by 5, and then no more.
 """
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
