@@ -31,6 +31,8 @@ MALLOC_ARENAS: Final = "2"
 """Heaps of a program (mallopt(3), ``M_ARENA_MAX``). By default glibc makes up to 8 a core for threads, and what was
 freed in one serves no other: over 5,000 jobs a worker grew by 12 MiB, all of it free; with two by 5, and then no more.
 """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything that is known before the first program runs.
