@@ -28,6 +28,7 @@ class Task(StrEnum):
     DEPLOY = "certfleet.deploy.deployment"
     BIND = "certfleet.deploy.listener"
     DELIVER = "certfleet.webhooks.delivery"
+    REPLAY = "certfleet.webhooks.replay"
     MAIL = "certfleet.mail.recipient"
     SCAN_REMINDERS = "certfleet.mail.scan"
     SWEEP = "certfleet.sweep.due"

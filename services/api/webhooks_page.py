@@ -17,6 +17,8 @@ from shared.crypto.webhook_signature import TOLERANCE
 from shared.domain.webhooks import HEAD_BYTES, JITTER, ROTATION_OVERLAP
 from shared.events.catalogue import MEANING, EventType
 from shared.schemas.event_data import DATA, RESERVED
+from shared.usecases.webhook_replay import BATCH as REPLAY_BATCH
+from shared.usecases.webhook_replay import MOST_WAITING
 
 Document = dict[str, Any]
 
@@ -302,6 +304,7 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
 * **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
   and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
   became of it: same id, same body, the whole schedule anew.
+* **Missed is not lost.** [Replay](#replay) many events at once, from a cursor or a time on.
 
 ## What an endpoint hears of
 
@@ -314,6 +317,32 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
 An event must pass all three. `PATCH /v1/webhooks/{{id}}` changes them, the `url`, the `description`, and `enabled`:
 with `{{"enabled": false, "disabled_reason": "…"}}` what waits is cancelled and nothing is sent until you enable it.
 What happened meanwhile is in `GET /v1/events`.
+
+## Replay
+
+After a fault of your receiver, or for a receiver that begins with the past:
+
+```sh
+certfleet webhooks deliveries WEBHOOK --state exhausted          # what did not arrive, and why
+certfleet webhooks replay WEBHOOK --since 2030-01-31T09:00:00Z --only-failed
+certfleet webhooks replay WEBHOOK --after 1200 --type 'deployment.*'
+```
+
+The same by API: `POST /v1/webhooks/{{id}}/replay` with `{{"after": <sequence>}}` (0: from the first) or
+`{{"since": <time>}}`, and if you like `until`, `types` and `only_failed`. It answers 202 with the replay; its
+`position`, `queued` and `state` are at `GET /v1/webhooks/{{id}}/replays/{{replay}}`, and `POST …/cancel` stops it.
+
+* Sent is what happened until the moment of the request, as far as the endpoint's filters of now (and your `types`) let
+  it through: also events from before the endpoint was made, or while it was disabled. Tags count as they are now.
+  Test events are not replayed.
+* `only_failed` leaves out what was delivered. Without it everything is sent again, under the same `webhook-id` and with
+  the same body; what waits for a retry is due at once.
+* **Order**: events are queued by `sequence`, {REPLAY_BATCH} at a time; the next ones follow when each of these has been
+  tried once. Within a batch deliveries overlap, and retries come late, as always. New events do not wait for a replay.
+* A replay adds nothing while {MOST_WAITING:,} deliveries of the endpoint wait, so that a receiver that is down is not
+  buried. Disabling or deleting the endpoint cancels it.
+* One replay of an endpoint at a time: a second request gets 409 `replay_running`, with the id of the first; the same
+  request with the same `Idempotency-Key` gets the first one's answer.
 
 ## Secrets and keys
 

@@ -42,6 +42,14 @@ class DeliveryState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class ReplayState(StrEnum):
+    """``running → finished | cancelled``."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """What came of one try: a ``status``, or an ``error`` code when none arrived. ``head`` is the start of the body."""

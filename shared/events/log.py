@@ -50,7 +50,7 @@ def append(
     session.flush()
     events = [_event(account_id, fact, now) for fact in facts]
     listening = _insert(session, account_id, events, beside)
-    subjects = _subjects(session, events, is_tagged=any(each.filter.tags for each in listening))
+    subjects = subjects_of(session, events, is_tagged=any(each.filter.tags for each in listening))
     for each in listening:
         wanted = [event for event, subject in zip(events, subjects, strict=True) if each.filter.wants(subject)]
         deliver(session, wanted, endpoint_id=each.id, now=now)
@@ -70,24 +70,26 @@ def append_to_each(
 
 def deliver(session: Session, events: Sequence[Event], *, endpoint_id: str, now: datetime) -> list[str]:
     """Durable deliveries of these events to one endpoint, due at once. Returns their ids."""
-    deliveries = [
-        WebhookDelivery(
-            id=new_id("dlv"),
-            account_id=event.account_id,
-            endpoint_id=endpoint_id,
-            event_id=event.id,
-            state="pending",
-            attempt=0,
-            created_at=now,
-            next_attempt_at=now,
-            next_wake_at=now + FIRST_WAKE,
-            fence=0,
-        )
-        for event in events
-    ]
+    deliveries = [new_delivery(event, endpoint_id, now=now) for event in events]
     insertion.insert(session, *deliveries)
     wake(session, *(WakeUp(Task.DELIVER, delivery.id) for delivery in deliveries))
     return [delivery.id for delivery in deliveries]
+
+
+def new_delivery(event: Event, endpoint_id: str, *, now: datetime) -> WebhookDelivery:
+    """The event for the endpoint, due at once; not stored yet."""
+    return WebhookDelivery(
+        id=new_id("dlv"),
+        account_id=event.account_id,
+        endpoint_id=endpoint_id,
+        event_id=event.id,
+        state="pending",
+        attempt=0,
+        created_at=now,
+        next_attempt_at=now,
+        next_wake_at=now + FIRST_WAKE,
+        fence=0,
+    )
 
 
 def wake(session: Session, *wake_ups: WakeUp) -> None:
@@ -131,6 +133,17 @@ def newest(session: Session, account_id: str) -> int:
         ).scalar_one_or_none()
         or 0
     )
+
+
+def subjects_of(session: Session, events: Sequence[Event], *, is_tagged: bool) -> list[Subject]:
+    """What filters look at, by the tags of now. Tags cost a question, so only where an endpoint asks for them."""
+    ids = {event.certificate_id for event in events if event.certificate_id}
+    asked = select(Certificate.id, Certificate.tags).where(Certificate.id.in_(ids))
+    tags = {row.id: row.tags for row in session.execute(asked)} if is_tagged else {}
+    return [
+        Subject(type=event.type, job_id=event.job_id, data=event.data, tags=tags.get(event.certificate_id or "", {}))
+        for event in events
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,17 +211,6 @@ def _insert(session: Session, account_id: str, events: Sequence[Event], beside: 
 def _listening(row: Row[Any]) -> _Listening:
     chosen = EventFilter(job_id=row.job_id, types=row.types, tags=row.tags, regions=row.regions)
     return _Listening(id=row.id, filter=chosen)
-
-
-def _subjects(session: Session, events: Sequence[Event], *, is_tagged: bool) -> list[Subject]:
-    """What filters look at. Tags cost a question, so only where an endpoint asks for them."""
-    ids = {event.certificate_id for event in events if event.certificate_id}
-    asked = select(Certificate.id, Certificate.tags).where(Certificate.id.in_(ids))
-    tags = {row.id: row.tags for row in session.execute(asked)} if is_tagged else {}
-    return [
-        Subject(type=event.type, job_id=event.job_id, data=event.data, tags=tags.get(event.certificate_id or "", {}))
-        for event in events
-    ]
 
 
 def _event(account_id: str, fact: Fact, now: datetime) -> Event:

@@ -10,6 +10,7 @@ from shared.models.listeners import Balancer, JobListener, Listener, ListenerHos
 from shared.models.reminders import PeriodicRun, Reminder
 from shared.models.secrets import Purpose, Secret
 from shared.models.sources import Acquisition, ManagedCertificate, SourceCatalogue
+from shared.models.webhook_replays import WebhookReplay
 from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WebhookReplay",
 ]

@@ -55,6 +55,12 @@ class WebhookDelivery(Leased, Base):
         UniqueConstraint("endpoint_id", "event_id"),
         Index("ix_webhook_deliveries_endpoint_id_id", "endpoint_id", "id"),
         Index("ix_webhook_deliveries_event_id", "event_id"),
+        Index(
+            "ix_webhook_deliveries_waiting",
+            "endpoint_id",
+            "created_at",
+            postgresql_where=text("next_wake_at IS NOT NULL"),
+        ),
         Index("ix_webhook_deliveries_next_wake_at", "next_wake_at", postgresql_where=text("next_wake_at IS NOT NULL")),
     )
 

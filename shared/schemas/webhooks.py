@@ -8,7 +8,7 @@ from typing import Any, Final
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
-from shared.domain.webhooks import ROTATION_OVERLAP, SignatureScheme
+from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState, SignatureScheme
 from shared.schemas.base import Answer, Body, PageQuery, instant, optional_text, printable, text, unique
 from shared.schemas.certificates import MAX_REGIONS, certificate_tags
 from shared.schemas.faults import Fault
@@ -207,6 +207,21 @@ class DeliveryOut(Answer):
     created_at = instant("When the event happened.")
     finished_at = instant("When it became final.")
     attempts = fields.List(fields.Nested(AttemptOut), metadata={"description": "Oldest first."})
+
+
+class DeliveryQuery(PageQuery):
+    """Which deliveries to list."""
+
+    state = fields.String(
+        load_default=None,
+        validate=OneOf([state.value for state in DeliveryState]),
+        metadata={"description": "Only deliveries in this state."},
+    )
+    event_type = fields.String(
+        load_default=None,
+        validate=Length(1, 64),
+        metadata={"description": "Only of this type of event, or of a pattern.", "example": "deployment.*"},
+    )
 
 
 class DeliveryPage(Answer):

@@ -27,6 +27,7 @@ from shared.models import (
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
+    WebhookReplay,
     leases,
 )
 from shared.models.leases import Farthest, LeasedRow
@@ -74,6 +75,7 @@ def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
         Listener: ours,
         Reminder: ours,
         WebhookDelivery: sent,
+        WebhookReplay: ours,
         Acquisition: ours,
         SourceCatalogue: listed,
     }

@@ -18,6 +18,7 @@ from shared.models import (
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
+    WebhookReplay,
     leases,
 )
 from shared.usecases.clock_jumps import pull_back
@@ -35,6 +36,7 @@ MOST_BATCHES: Final = 10
 WAKES: Final = (
     (Job, Task.VALIDATE),
     (WebhookDelivery, Task.DELIVER),
+    (WebhookReplay, Task.REPLAY),
     (Reminder, Task.MAIL),
     (Acquisition, Task.ACQUIRE),
     (SourceCatalogue, Task.CATALOGUE),

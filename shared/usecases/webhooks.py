@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 from shared.config.settings import Network
 from shared.domain.identifiers import new_id
 from shared.domain.network_policy import check_url
-from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState, SignatureScheme
+from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState, ReplayState, SignatureScheme
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.events import log
 from shared.events.catalogue import EventType, matches
 from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
+from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay, leases
 from shared.usecases import audit, webhook_secrets
 from shared.usecases.context import Context
 from shared.usecases.declared import check_regions
@@ -65,6 +65,14 @@ class LoggedDelivery:
     delivery: WebhookDelivery
     event: Event
     attempts: list[WebhookAttempt] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilters:
+    """Which deliveries to list; ``event_type`` may be a pattern."""
+
+    state: DeliveryState | None = None
+    event_type: str | None = None
 
 
 def add_callback(
@@ -244,14 +252,16 @@ def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: dateti
         Conflict: the endpoint is disabled.
     """
     endpoint = get_webhook(session, caller.account_id, endpoint_id)
-    _require_enabled(endpoint)
+    require_enabled(endpoint)
     fact = Fact(type=EventType.WEBHOOK_TEST, data={"webhook_id": endpoint.id})
     events = log.append(session, caller.account_id, [fact], now=now)
     (delivery_id,) = log.deliver(session, events, endpoint_id=endpoint.id, now=now)
     return _logged(session, [session.get_one(WebhookDelivery, delivery_id)])[0]
 
 
-def list_deliveries(session: Session, account_id: str, endpoint_id: str, *, page: PageRequest) -> Page[LoggedDelivery]:
+def list_deliveries(
+    session: Session, account_id: str, endpoint_id: str, *, page: PageRequest, filters: DeliveryFilters | None = None
+) -> Page[LoggedDelivery]:
     """An endpoint's deliveries, newest first, each with its attempts.
 
     Raises:
@@ -259,7 +269,13 @@ def list_deliveries(session: Session, account_id: str, endpoint_id: str, *, page
         Rejected: the cursor is not one of this list.
     """
     endpoint = get_webhook(session, account_id, endpoint_id)
+    chosen = filters or DeliveryFilters()
     statement = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id)
+    if chosen.state is not None:
+        statement = statement.where(WebhookDelivery.state == chosen.state)
+    if chosen.event_type is not None:
+        types = [known.value for known in EventType if matches(known, [chosen.event_type])]
+        statement = statement.join(Event, Event.id == WebhookDelivery.event_id).where(Event.type.in_(types))
     found = read_page(session, statement, Order(id=WebhookDelivery.id, descending=True), page)
     return Page(items=_logged(session, found.items), next_cursor=found.next_cursor)
 
@@ -285,7 +301,7 @@ def replay_delivery(
         Conflict: the endpoint is disabled, or the delivery is on its way at this moment.
     """
     endpoint = get_webhook(session, caller.account_id, endpoint_id)
-    _require_enabled(endpoint)
+    require_enabled(endpoint)
     delivery = _delivery(session, endpoint, delivery_id)
     if delivery.lease_until is not None and delivery.lease_until > now:
         raise Conflict("The delivery is on its way at this moment.", code="delivery_in_flight")
@@ -320,6 +336,20 @@ def check_types(types: Iterable[str]) -> None:
         raise Rejected("A filter matches no type of event.", code="unknown_event_type", errors=errors)
 
 
+def require_enabled(endpoint: WebhookEndpoint) -> None:
+    """Nothing is sent to a disabled endpoint.
+
+    Raises:
+        Conflict: it is disabled (``webhook_disabled``).
+    """
+    if not endpoint.enabled:
+        raise Conflict(
+            f"The webhook is disabled: {endpoint.disabled_reason or DISABLED_BY_OWNER}",
+            code="webhook_disabled",
+            hint='Enable it first: PATCH /v1/webhooks/{id} with {"enabled": true}.',
+        )
+
+
 def disable(session: Session, endpoint: WebhookEndpoint, *, reason: str, now: datetime) -> None:
     """Stop calling the endpoint and cancel what waits for it. The caller holds the endpoint's row."""
     endpoint.enabled = False
@@ -329,18 +359,24 @@ def disable(session: Session, endpoint: WebhookEndpoint, *, reason: str, now: da
 
 
 def cancel_waiting(session: Session, endpoint: WebhookEndpoint, *, now: datetime) -> None:
-    """Cancel the endpoint's deliveries that nobody owns; one on its way settles itself when it comes back."""
-    statement = (
-        update(WebhookDelivery)
-        .where(
-            WebhookDelivery.endpoint_id == endpoint.id,
-            WebhookDelivery.state == DeliveryState.PENDING,
-            WebhookDelivery.lease_until.is_(None),
-        )
-        .values(state=DeliveryState.CANCELLED, finished_at=now, next_attempt_at=None, next_wake_at=None)
-        .execution_options(synchronize_session=False)
+    """Cancel what waits for the endpoint: its replay, and the deliveries that nobody owns.
+
+    A delivery on its way settles itself when it comes back. Replays first: they lock their own row before deliveries.
+    """
+    ended = {"finished_at": now, "next_attempt_at": None, "next_wake_at": None}
+    replays = update(WebhookReplay).where(
+        WebhookReplay.endpoint_id == endpoint.id, WebhookReplay.state == ReplayState.RUNNING
     )
-    session.execute(statement)
+    deliveries = update(WebhookDelivery).where(
+        WebhookDelivery.endpoint_id == endpoint.id,
+        WebhookDelivery.state == DeliveryState.PENDING,
+        WebhookDelivery.lease_until.is_(None),
+    )
+    for statement in (
+        replays.values(state=ReplayState.CANCELLED, lease_until=None, **ended),
+        deliveries.values(state=DeliveryState.CANCELLED, **ended),
+    ):
+        session.execute(statement.execution_options(synchronize_session=False))
 
 
 def _change_filter(context: Context, endpoint: WebhookEndpoint, changes: Changes) -> None:
@@ -362,15 +398,6 @@ def _switch(session: Session, endpoint: WebhookEndpoint, changes: Changes, *, no
         return
     endpoint.enabled = True
     endpoint.disabled_reason = None
-
-
-def _require_enabled(endpoint: WebhookEndpoint) -> None:
-    if not endpoint.enabled:
-        raise Conflict(
-            f"The webhook is disabled: {endpoint.disabled_reason or DISABLED_BY_OWNER}",
-            code="webhook_disabled",
-            hint='Enable it first: PATCH /v1/webhooks/{id} with {"enabled": true}.',
-        )
 
 
 def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:

@@ -15,7 +15,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.listeners import FINAL_LISTENERS, ListenerState
 from shared.domain.reminders import ReminderState
 from shared.domain.rollout import FINAL_DEPLOYMENTS, FINAL_JOBS, DeploymentState, JobState
-from shared.domain.webhooks import DeliveryState
+from shared.domain.webhooks import DeliveryState, ReplayState
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "architecture.md"
 _SECTION: Final = re.compile(
@@ -29,6 +29,7 @@ FINAL: Final[dict[type[StrEnum], frozenset[StrEnum]]] = {
     ListenerState: frozenset(FINAL_LISTENERS),
     CertificateState: frozenset({CertificateState.DELETED}),
     DeliveryState: frozenset(DeliveryState) - {DeliveryState.PENDING},
+    ReplayState: frozenset(ReplayState) - {ReplayState.RUNNING},
     ReminderState: frozenset(ReminderState) - {ReminderState.PENDING},
     AcquisitionState: frozenset(FINAL_ACQUISITIONS),
 }

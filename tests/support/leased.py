@@ -21,10 +21,12 @@ from shared.models import (
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
+    WebhookReplay,
     leases,
 )
-from shared.usecases import acquisitions, reminder_scan, webhooks
+from shared.usecases import acquisitions, reminder_scan, webhook_replay, webhooks
 from shared.usecases.validation import validate_job
+from shared.usecases.webhook_replay import NewReplay
 from shared.usecases.webhooks import NewWebhook
 from tests.support.event_samples import sample
 from tests.support.fleet import Fleet, server_upload
@@ -47,6 +49,7 @@ def due_row(fleet: Fleet, model: type[Any]) -> str:
         Deployment: _deployment,
         Listener: _listener,
         WebhookDelivery: _delivery,
+        WebhookReplay: _replay,
         Reminder: _reminder,
         Acquisition: _acquisition,
         SourceCatalogue: _catalogue,
@@ -102,6 +105,14 @@ def _delivery(fleet: Fleet) -> str:
         log.append(session, fleet.caller.account_id, [fact], now=fleet.now)
         session.flush()
         return session.execute(select(WebhookDelivery.id)).scalar_one()
+
+
+def _replay(fleet: Fleet) -> str:
+    delivery_id = _delivery(fleet)
+    with fleet.transaction() as session:
+        endpoint_id = session.get_one(WebhookDelivery, delivery_id).endpoint_id
+        request = NewReplay(after=0)
+        return webhook_replay.start_replay(session, fleet.caller, endpoint_id, request=request, now=fleet.now).id
 
 
 def _reminder(fleet: Fleet) -> str:

@@ -10,8 +10,9 @@ from flask import Flask
 from sqlalchemy import select
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from shared.domain.webhooks import DeliveryState
-from shared.models import WebhookDelivery
+from shared.domain.webhooks import DeliveryState, ReplayState
+from shared.models import WebhookDelivery, WebhookReplay
+from shared.usecases.webhook_replay import advance
 from tests.support.webhook_world import World
 
 LOOK_SECONDS = 0.02
@@ -43,7 +44,7 @@ class _OneRequest(WSGIRequestHandler):
 
 @contextmanager
 def courier(world: World) -> Iterator[None]:
-    """Deliver whatever is due by the world's clock, again and again, until the block ends."""
+    """Deliver whatever is due by the world's clock, replays too, again and again, until the block ends."""
     stopping = threading.Event()
     thread = threading.Thread(target=_deliver, args=(world, stopping), daemon=True)
     thread.start()
@@ -61,5 +62,9 @@ def _deliver(world: World, stopping: threading.Event) -> None:
     while not stopping.wait(LOOK_SECONDS):
         with world.transaction() as session:
             due = session.execute(pending.order_by(WebhookDelivery.id)).scalars().all()
+            replays = session.execute(select(WebhookReplay.id).where(WebhookReplay.state == ReplayState.RUNNING))
+            running = replays.scalars().all()
         for delivery_id in due:
             world.deliver(delivery_id)
+        for replay_id in running:
+            advance(world.context, replay_id, now=world.now)

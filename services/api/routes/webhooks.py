@@ -11,12 +11,13 @@ from apiflask.types import ResponseReturnValueType
 from services.api.calls import authorized, current_call
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
-from shared.domain.webhooks import SignatureScheme
+from shared.domain.webhooks import DeliveryState, SignatureScheme
 from shared.models import WebhookEndpoint
-from shared.schemas.base import Nothing, PageQuery
+from shared.schemas.base import Nothing
 from shared.schemas.webhooks import (
     DeliveryOut,
     DeliveryPage,
+    DeliveryQuery,
     OverlapIn,
     RotatedOut,
     RotateIn,
@@ -29,7 +30,7 @@ from shared.schemas.webhooks import (
     WebhookQuery,
 )
 from shared.usecases import accounts, webhooks
-from shared.usecases.webhooks import Changes, LoggedDelivery, NewWebhook
+from shared.usecases.webhooks import Changes, DeliveryFilters, LoggedDelivery, NewWebhook
 
 blueprint = Resource("webhooks", __name__, tag="Webhooks")
 
@@ -154,13 +155,15 @@ def send_test(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValue
 
 @blueprint.get("/v1/webhooks/<webhook_id>/deliveries")
 @authorized(Scope.READ)
-@blueprint.takes(PageQuery, location="query")
+@blueprint.takes(DeliveryQuery, location="query")
 @blueprint.answers(DeliveryPage)
 def deliveries(webhook_id: str, query_data: dict[str, Any]) -> ResponseReturnValueType:
     """List an endpoint's deliveries, newest first, with every attempt."""
     call = current_call()
     page = call.page(query_data)
-    found = webhooks.list_deliveries(call.session, call.caller.account_id, webhook_id, page=page)
+    state = query_data["state"]
+    filters = DeliveryFilters(state=state and DeliveryState(state), event_type=query_data["event_type"])
+    found = webhooks.list_deliveries(call.session, call.caller.account_id, webhook_id, page=page, filters=filters)
     return {"items": [_delivery(one) for one in found.items], "next_cursor": found.next_cursor}
 
 

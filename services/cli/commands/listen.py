@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 from rich.console import Console
-
-from shared.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from services.cli.client import ApiClient
 
 _DIGITS: Final = 19
 """Below 2**63."""
@@ -87,7 +81,8 @@ def command(  # noqa: PLR0913 - one parameter an option
 
     Needs a running `certfleet up`, or --url and CERTFLEET_TOKEN.
     """
-    from services.cli.listening.choosing import Wish, listened  # noqa: PLC0415 - help must not pay for cryptography
+    from services.cli.connecting import api_client  # noqa: PLC0415 - help must not pay for cryptography
+    from services.cli.listening.choosing import Wish, listened  # noqa: PLC0415 - as above
     from services.cli.listening.display import print_json, print_line  # noqa: PLC0415 - as above
     from services.cli.listening.pushing import Place  # noqa: PLC0415 - as above
 
@@ -99,28 +94,12 @@ def command(  # noqa: PLR0913 - one parameter an option
     def notice(sentence: str) -> None:
         notices.print(sentence, style="dim", markup=False, soft_wrap=True)
 
-    with _until_asked_to_end(), closing(listened(_client(url, state_dir), wish, notice)) as events:
+    with _until_asked_to_end(), closing(listened(api_client(url, state_dir), wish, notice)) as events:
         for heard in islice(events, count):
             if as_json:
                 print_json(heard)
             else:
                 print_line(console, heard)
-
-
-def _client(url: str | None, state_dir: Path) -> ApiClient:
-    from services.cli.client import ApiClient  # noqa: PLC0415 - as above
-    from services.cli.embedded.connection import read_connection  # noqa: PLC0415 - as above
-
-    if url is not None:
-        token = os.environ.get("CERTFLEET_TOKEN")
-        if not token:
-            raise Misconfigured(("CERTFLEET_TOKEN is not set; make one with: certfleet tokens create.",))
-        return ApiClient(url.rstrip("/"), token)
-    connection = read_connection(state_dir)
-    if connection is None:
-        remedy = "start it with: certfleet up, name another with --state-dir, or give --url and CERTFLEET_TOKEN"
-        raise Misconfigured((f"Nothing runs in {state_dir}; {remedy}.",))
-    return ApiClient(connection.url, connection.token)
 
 
 @contextmanager

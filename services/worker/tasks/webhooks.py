@@ -1,4 +1,4 @@
-"""Queue ``webhooks``: one event to one endpoint."""
+"""Queue ``webhooks``: one event to one endpoint, and replays of many."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from services.worker.task import task
 from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
 from shared.usecases.webhook_delivery import deliver
+from shared.usecases.webhook_replay import advance
 from shared.wakeups import Task
 
 
@@ -18,3 +19,7 @@ def register(app: Celery) -> None:
     @task(app, Task.DELIVER)
     def deliver_webhook(context: Context, delivery_id: str) -> None:
         deliver(context, runtime.sender(), delivery_id, now=utc_now())
+
+    @task(app, Task.REPLAY)
+    def replay_events(context: Context, replay_id: str) -> None:
+        advance(context, replay_id, now=utc_now())

@@ -24,6 +24,7 @@ from shared.models import (
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
+    WebhookReplay,
     leases,
 )
 from shared.usecases import balancers
@@ -37,6 +38,7 @@ FINAL: Final[dict[type[Any], str]] = {
     Deployment: min(FINAL_DEPLOYMENTS),
     Listener: min(FINAL_LISTENERS),
     WebhookDelivery: "delivered",
+    WebhookReplay: "finished",
     Reminder: "sent",
     Acquisition: "acquired",
     SourceCatalogue: "withdrawn",
