@@ -42,7 +42,7 @@ def called(url: str, api: Api, *arguments: str) -> list[str]:
 def test_endpoints_and_failed_deliveries_are_listed_and_replayed(
     world: World, api: Api, url: str, receiver: Receiver
 ) -> None:
-    receiver.reply_with(Reply(status=500, body=b"no"))
+    receiver.reply_with(Reply(status=500, body=b"no"), Reply(status=204))
     endpoint_id, _ = world.create(receiver.url)
     world.happen(EventType.JOB_FAILED)
     world.happen(EventType.JOB_SUCCEEDED)
