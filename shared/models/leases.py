@@ -53,6 +53,8 @@ def claim_due(
     (``shared/usecases/balancers.py``). None that became due after a listener of its region: what was asked for first is
     done first. Only first attempts go together: one that kills its worker takes others with it once, and never again.
     """
+    if not limits:
+        return {}
     values = {"regions": list(limits), "limits": list(limits.values()), "now": now, "until": now + lease}
     claimed: dict[str, list[Deployment]] = {region: [] for region in limits}
     for row in session.execute(_CLAIM_DUE, values).scalars():
