@@ -14,10 +14,10 @@ SEED ?= 1
 LOCKS := deploy/requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lint unit chaos bench lock clean
+.PHONY: help demo run test check lint unit chaos bench translations lock clean
 
 help: ## show this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## one minute: certificates into three regions, a failure retried, webhooks, a reminder mail
 	@$(BIN)/certfleet demo
@@ -45,6 +45,9 @@ chaos: $(STAMP) ## the long chaos run: everything is killed, nothing may be lost
 
 bench: $(STAMP) ## figures for this machine (printed, not judged)
 	$(BIN)/pytest -q -s tests/bench
+
+translations: $(STAMP) ## take the console's texts out of its sources, and compile what is translated
+	@$(BIN)/python -m tests.support.translations
 
 lock: $(STAMP) ## choose newest versions and write deploy/requirements/*.txt
 	@PYTHON="$(BIN)/python" sh $(LOCKS)/lock.sh

@@ -13,9 +13,9 @@ import structlog
 FIELDS: Final = frozenset(
     {
         "event", "level", "timestamp", "exception",
-        "account_id", "token_id", "request_id", "job_id", "deployment_id", "listener_id", "region", "delivery_id",
-        "endpoint_id", "event_id", "object", "task", "state", "code", "error", "attempt", "fence", "count", "status",
-        "method", "route", "duration_ms",
+        "account_id", "token_id", "person_id", "request_id", "job_id", "deployment_id", "listener_id", "region",
+        "delivery_id", "endpoint_id", "event_id", "object", "task", "state", "code", "error", "attempt", "fence",
+        "count", "status", "method", "route", "duration_ms",
     }
 )  # fmt: skip
 """What a log line may carry. Anything else is dropped and its name reported, so that a slip cannot leak a secret."""

@@ -13,7 +13,8 @@ from apiflask import APIFlask
 from flask import Blueprint
 
 from services.api import errors, exchange, routes, specification
-from services.api.bodies import READ_BYTES
+from services.api.bodies import READ_BYTES, UploadsInMemory
+from services.api.console import registration as console
 from services.api.specification import Application
 from services.api.streams import Streams
 from shared.config.settings import load_settings
@@ -44,7 +45,8 @@ def create_app(
     app = Application(
         "services.api", title="Certfleet", version="1", docs_path=None, static_folder=no_folder, json_errors=False
     )
-    app.config["MAX_CONTENT_LENGTH"] = READ_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_FORM_MEMORY_SIZE"] = READ_BYTES
+    app.request_class = UploadsInMemory
     app.url_map.strict_slashes = False
     app.extensions["certfleet"] = context
     app.extensions["clock"] = clock
@@ -54,6 +56,7 @@ def create_app(
     specification.register(app)
     for blueprint in _blueprints():
         app.register_blueprint(blueprint)
+    console.register(app)
     return app
 
 

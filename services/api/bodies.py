@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import IO, Any, Final, NoReturn
 
 from flask import Request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
@@ -23,6 +24,13 @@ MAX_DEPTH: Final = 32
 
 OPAQUE: Final = frozenset({"certificate", "private_key"})
 """Fields that are sealed or inspected as they are and never stored as text: any character may be in them."""
+
+
+class UploadsInMemory(Request):
+    """Files of a form stay in memory, whatever their size (it is bounded): a private key is never on a disk of ours."""
+
+    def _get_file_stream(self, *_about: object, **_more: object) -> IO[bytes]:
+        return io.BytesIO()
 
 
 class Malformed(CertfleetError):
@@ -106,21 +114,21 @@ def _paths_of_unstorable(value: Any, path: tuple[str, ...]) -> Iterator[tuple[st
     if len(path) > MAX_DEPTH:
         raise _too_large()
     if isinstance(value, str):
-        if not _is_storable(value):
+        if not is_storable(value):
             yield path
     elif isinstance(value, list):
         for position, below in enumerate(value):
             yield from _paths_of_unstorable(below, (*path, str(position)))
     elif isinstance(value, dict):
         for key, below in value.items():
-            if not _is_storable(key):
+            if not is_storable(key):
                 yield path
             elif path or key not in OPAQUE or not isinstance(below, str):
                 yield from _paths_of_unstorable(below, (*path, key))
 
 
-def _is_storable(text: str) -> bool:
-    """PostgreSQL's text takes no NUL, UTF-8 no lone surrogate."""
+def is_storable(text: str) -> bool:
+    """Whether the database takes it: PostgreSQL's text has no NUL, UTF-8 no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -7,6 +7,7 @@ from shared.models.certificates import Certificate
 from shared.models.events import Event, EventCounter
 from shared.models.jobs import Deployment, Job, JobDeployment
 from shared.models.listeners import Balancer, JobListener, Listener, ListenerHost
+from shared.models.people import ConsoleSession, Person, SignInCount, SignInLink
 from shared.models.reminders import PeriodicRun, Reminder
 from shared.models.secrets import Purpose, Secret
 from shared.models.sources import Acquisition, ManagedCertificate, SourceCatalogue
@@ -22,6 +23,7 @@ __all__ = [
     "Balancer",
     "Base",
     "Certificate",
+    "ConsoleSession",
     "Deployment",
     "Event",
     "EventCounter",
@@ -34,9 +36,12 @@ __all__ = [
     "ListenerHost",
     "ManagedCertificate",
     "PeriodicRun",
+    "Person",
     "Purpose",
     "Reminder",
     "Secret",
+    "SignInCount",
+    "SignInLink",
     "SourceCatalogue",
     "WebhookAttempt",
     "WebhookDelivery",

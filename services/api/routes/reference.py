@@ -1,4 +1,4 @@
-"""/docs, and / until there is a console: the OpenAPI document as one page. Nothing from elsewhere, no script."""
+"""/docs: the OpenAPI document as one page. Nothing from elsewhere, no script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ _FIRST: Final = ("Certificates", "Deployments", "Jobs", "Events", "Webhooks", "R
 """What people come for; the rest follows by name."""
 
 
-@blueprint.get("/")
 @blueprint.get("/docs")
 def show() -> Response:
     """Show every operation, shape and event. Rendered once a process: it never changes."""

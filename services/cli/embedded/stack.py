@@ -9,7 +9,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -26,8 +26,12 @@ from shared.domain.scopes import ALL_SCOPES
 from shared.errors import Misconfigured, NotFound, Unauthenticated
 from shared.models.database import Database, upgrade
 from shared.usecases.accounts import callback_secret, create_account, find_account
+from shared.usecases.people import add_person, create_link, find_person, link_address
 from shared.usecases.tokens import authenticate, create_token
 from shared.wakeups import producer
+
+OPERATOR: Final = "operator@localhost"
+"""Who signs in to the embedded stack's console."""
 
 START_SECONDS: Final = 90.0
 STOP_SECONDS: Final = 56.0
@@ -160,6 +164,7 @@ class _Run:
         )
         write_connection(plan.state, connection)
         self.say(f"ready in {time.monotonic() - began:.1f} s: {url}  (token and the rest: {plan.state.connection})")
+        self.say(f"sign in to the console, once, within an hour: {_sign_in_link(plan, url)}")
 
     def watch(self) -> None:
         while not self.stop.wait(_WATCH_SECONDS):
@@ -262,6 +267,22 @@ def _token(plan: Plan) -> str:
     finally:
         database.close()
     return kept
+
+
+def _sign_in_link(plan: Plan, url: str) -> str:
+    """For the operator, who is a person of the default account from the first start on."""
+    database = Database(plan.settings.database_url, pool=1)
+    now = datetime.now(UTC)
+    try:
+        with database.session() as session:
+            account = find_account(session, name=DEFAULT_ACCOUNT)
+            try:
+                person = find_person(session, account.id, email=OPERATOR)
+            except NotFound:
+                person = add_person(session, account_id=account.id, email=OPERATOR, now=now)
+            return link_address(url, create_link(session, person, now=now, life=timedelta(hours=1)))
+    finally:
+        database.close()
 
 
 def _read(path: Path) -> str:

@@ -15,6 +15,7 @@ import urllib3
 from sqlalchemy import func, select
 from werkzeug.serving import make_server
 
+from services.api.console.registration import is_console
 from shared.models import AuditEntry, Certificate, Event, IdempotentAnswer, Job, Purpose, Secret
 from shared.usecases import idempotency
 from tests.support.api import Api, answer, codes, submission
@@ -82,7 +83,8 @@ def served(api: Api) -> Iterator[str]:
 
 def test_every_post_honours_the_key_before_anything_else_of_it_is_looked_at(api: Api) -> None:
     """The refusal of a bad key comes from where keys are honoured: a route that shows another one passed it by."""
-    posts = [rule for rule in api.app.url_map.iter_rules() if "POST" in (rule.methods or ())]
+    rules = [rule for rule in api.app.url_map.iter_rules() if not is_console(rule.endpoint)]
+    posts = [rule for rule in rules if "POST" in (rule.methods or ())]
     assert len(posts) > 10
     for rule in posts:
         path = rule.build(dict.fromkeys(rule.arguments, "x"))
