@@ -30,6 +30,7 @@ class Task(StrEnum):
     DELIVER = "certfleet.webhooks.delivery"
     REPLAY = "certfleet.webhooks.replay"
     MAIL = "certfleet.mail.recipient"
+    NOTICE = "certfleet.mail.notice"
     SCAN_REMINDERS = "certfleet.mail.scan"
     SWEEP = "certfleet.sweep.due"
     PATROL = "certfleet.sweep.patrol"

@@ -12,7 +12,7 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
-from shared.config.settings import WEBHOOK_RETRY_SCHEDULE
+from shared.config.settings import WEBHOOK_DISABLE_AFTER, WEBHOOK_RETRY_SCHEDULE
 from shared.crypto.webhook_signature import TOLERANCE
 from shared.domain.webhooks import HEAD_BYTES, JITTER, ROTATION_OVERLAP
 from shared.events.catalogue import MEANING, EventType
@@ -301,6 +301,12 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
   comes after {_pauses()} (each ±{JITTER:.0%}), then the delivery is `exhausted`: three days in all. `Retry-After`
   lengthens a pause, up to the longest one. Operators can set another schedule (`CERTFLEET_WEBHOOK_RETRY_SCHEDULE`).
 * **410 Gone** disables the endpoint. What waits for a disabled or deleted endpoint is `cancelled`.
+* **A receiver that fails for days is disabled.** After {WEBHOOK_DISABLE_AFTER.days} days of nothing but failures
+  (operators: `CERTFLEET_WEBHOOK_DISABLE_AFTER_SECONDS`) the endpoint is disabled, with the reason in
+  `disabled_reason`. A fifth of that time into it the account's contacts get a warning by mail, and then have at least as
+  long to act; they are told when it happens. `failing_since` says since when nothing was delivered; one delivery that succeeds clears it. What waits is
+  `cancelled`, as above. After `{{"enabled": true}}`, `missed_since` says from when on something may be missing:
+  [replay](#replay) with `since` and `only_failed` sends it. Callbacks end with their jobs instead.
 * **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
   and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
   became of it: same id, same body, the whole schedule anew.
@@ -316,7 +322,7 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
 
 An event must pass all three. `PATCH /v1/webhooks/{{id}}` changes them, the `url`, the `description`, and `enabled`:
 with `{{"enabled": false, "disabled_reason": "…"}}` what waits is cancelled and nothing is sent until you enable it.
-What happened meanwhile is in `GET /v1/events`.
+What happened meanwhile is in `GET /v1/events`, and can be [replayed](#replay).
 
 ## Replay
 

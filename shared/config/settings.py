@@ -18,6 +18,9 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 WEBHOOK_RETRY_SCHEDULE: Final = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """Seconds between attempts after the first, immediate one; Standard Webhooks 1.0.0, "Deliverability"."""
 
+WEBHOOK_DISABLE_AFTER: Final = timedelta(days=5)
+"""Of nothing but failures; what Svix does by default."""
+
 REMINDER_THRESHOLDS: Final = (60, 30, 15, 7, 3, 1, 0)
 """Days before expiry. "Expired" is a threshold of its own, after these."""
 
@@ -38,6 +41,7 @@ class Settings:
     webhook_allowed_networks: tuple[Network, ...] = ()
     webhook_retry_schedule: tuple[timedelta, ...] = tuple(timedelta(seconds=s) for s in WEBHOOK_RETRY_SCHEDULE)
     webhook_timeout: timedelta = timedelta(seconds=15)
+    webhook_disable_after: timedelta = WEBHOOK_DISABLE_AFTER
     lease: timedelta = timedelta(seconds=60)
     sweep_every: timedelta = timedelta(seconds=5)
     reminders_every: timedelta = timedelta(minutes=10)
@@ -153,6 +157,7 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "webhook_allowed_networks": ("CERTFLEET_WEBHOOK_ALLOWED_NETWORKS", _networks),
     "webhook_retry_schedule": ("CERTFLEET_WEBHOOK_RETRY_SCHEDULE", _schedule),
     "webhook_timeout": ("CERTFLEET_WEBHOOK_TIMEOUT_SECONDS", _seconds),
+    "webhook_disable_after": ("CERTFLEET_WEBHOOK_DISABLE_AFTER_SECONDS", _seconds),
     "lease": ("CERTFLEET_LEASE_SECONDS", _seconds),
     "sweep_every": ("CERTFLEET_SWEEP_SECONDS", _seconds),
     "reminders_every": ("CERTFLEET_REMINDERS_SECONDS", _seconds),

@@ -19,6 +19,9 @@ HEAD_BYTES: Final = 4_096
 GONE: Final = 410
 """Standard Webhooks 1.0.0, "Deliverability": the receiver asks not to be called again."""
 
+WARNED_FOR: Final = 0.2
+"""The share of the days to being disabled after which the account is warned, and that it then has to act at least."""
+
 ROTATION_OVERLAP: Final = timedelta(days=1)
 """How long an old secret keeps signing beside the new one, unless asked otherwise."""
 
@@ -48,6 +51,15 @@ class ReplayState(StrEnum):
     RUNNING = "running"
     FINISHED = "finished"
     CANCELLED = "cancelled"
+
+
+class Failing(StrEnum):
+    """What a failure means for the endpoint of a receiver that may have failed before."""
+
+    BEGUN = "begun"
+    KNOWN = "known"
+    WARN = "warn"
+    DISABLE = "disable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +101,27 @@ def judge(answer: Answer, *, attempt: int, schedule: Sequence[timedelta], chance
     planned = schedule[attempt - 1] * (1 - JITTER + 2 * JITTER * chance)
     wished = min(retry_after(answer.retry_after, now=now), max(schedule))
     return Verdict(state=DeliveryState.PENDING, pause=max(planned, wished))
+
+
+def after_failure(
+    *, failing_since: datetime | None, warned_at: datetime | None, disable_after: timedelta, now: datetime
+) -> Failing:
+    """Decide after a try that failed, where none has succeeded since ``failing_since``.
+
+    The account is warned when that has lasted for a share of ``disable_after``. The endpoint is disabled when it has
+    lasted for all of it, and the warning for that share: two failures far apart, with nothing sent between them, warn.
+    """
+    if failing_since is None:
+        return Failing.BEGUN
+    if warned_at is None:
+        return Failing.WARN if now - failing_since >= disable_after * WARNED_FOR else Failing.KNOWN
+    end = disabled_at(failing_since=failing_since, warned_at=warned_at, disable_after=disable_after)
+    return Failing.DISABLE if now >= end else Failing.KNOWN
+
+
+def disabled_at(*, failing_since: datetime, warned_at: datetime, disable_after: timedelta) -> datetime:
+    """From when on a failure disables the endpoint of which its account was warned."""
+    return max(failing_since + disable_after, warned_at + disable_after * WARNED_FOR)
 
 
 def retry_after(value: str | None, *, now: datetime) -> timedelta:

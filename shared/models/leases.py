@@ -12,13 +12,18 @@ from sqlalchemy.orm import Session
 
 from shared.models.jobs import Deployment, Job
 from shared.models.listeners import Listener
+from shared.models.notices import Notice
 from shared.models.reminders import Reminder
 from shared.models.sources import Acquisition, SourceCatalogue
 from shared.models.webhook_replays import WebhookReplay
 from shared.models.webhooks import WebhookDelivery
 
-LeasedRow = Job | Deployment | Listener | WebhookDelivery | WebhookReplay | Reminder | Acquisition | SourceCatalogue
-Row = TypeVar("Row", Job, Deployment, Listener, WebhookDelivery, WebhookReplay, Reminder, Acquisition, SourceCatalogue)
+LeasedRow = (
+    Job | Deployment | Listener | WebhookDelivery | WebhookReplay | Notice | Reminder | Acquisition | SourceCatalogue
+)
+Row = TypeVar(
+    "Row", Job, Deployment, Listener, WebhookDelivery, WebhookReplay, Notice, Reminder, Acquisition, SourceCatalogue
+)
 
 WAKE_AGAIN: Final = timedelta(seconds=30)
 """How long the sweep gives a wake-up before it sends another: a backlog must not multiply its own messages."""

@@ -15,6 +15,8 @@ class WebhookEndpoint(Base):
 
     ``types``, ``tags`` and ``regions`` are its filter (``shared/events/filters.py``). ``public_key`` belongs to the
     newest signing key of scheme ``ed25519``; the keys themselves are sealed (``shared/usecases/webhook_secrets.py``).
+    ``failing_since``: the first of the failures since anything was delivered, of which the account was ``warned_at``.
+    ``missed_since``: from then on events may not have arrived, because it was disabled; until they are replayed.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -31,6 +33,10 @@ class WebhookEndpoint(Base):
     description: Mapped[str] = mapped_column(default="")
     enabled: Mapped[bool] = mapped_column(default=True)
     disabled_reason: Mapped[str | None]
+    disabled_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    warned_at: Mapped[datetime | None]
+    missed_since: Mapped[datetime | None]
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
 

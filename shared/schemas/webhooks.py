@@ -154,6 +154,11 @@ class WebhookOut(Answer):
     job_id = optional_text("The job whose `callback_url` this is.")
     enabled = fields.Boolean(metadata={"description": "Whether events are sent."})
     disabled_reason = optional_text("Why not.")
+    disabled_at = instant("Since when not.")
+    failing_since = instant("The first failure since anything was delivered; null while the receiver works.")
+    missed_since = instant(
+        "It was disabled: from then on events may not have arrived. Replay them: POST …/replay with since, only_failed."
+    )
     created_at = instant("When it was made.")
 
 

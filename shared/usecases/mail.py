@@ -14,6 +14,7 @@ class Template(StrEnum):
     """The kinds of mail there are; each one has a text and an HTML form."""
 
     REMINDER = "reminder"
+    NOTICE = "notice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

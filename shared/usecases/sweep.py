@@ -15,6 +15,7 @@ from shared.models import (
     Deployment,
     Job,
     Listener,
+    Notice,
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
@@ -38,6 +39,7 @@ WAKES: Final = (
     (WebhookDelivery, Task.DELIVER),
     (WebhookReplay, Task.REPLAY),
     (Reminder, Task.MAIL),
+    (Notice, Task.NOTICE),
     (Acquisition, Task.ACQUIRE),
     (SourceCatalogue, Task.CATALOGUE),
 )

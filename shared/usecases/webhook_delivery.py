@@ -23,7 +23,7 @@ from shared.domain.webhooks import Answer, DeliveryState, Verdict, judge
 from shared.errors import NotFound
 from shared.events.log import body_of
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
-from shared.usecases import webhook_secrets, webhooks
+from shared.usecases import webhook_health, webhook_secrets, webhooks
 from shared.usecases.context import Context
 
 USER_AGENT: Final = "certfleet-webhooks/1"
@@ -58,11 +58,15 @@ class WebhookSender(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
-    """A delivery that is ours for now; without ``request`` its secret could not be read."""
+    """A delivery that is ours for now; without ``request`` its secret could not be read.
+
+    ``is_failing``: nothing was delivered to its endpoint since a failure.
+    """
 
     delivery_id: str
     fence: int
     request: Request | None
+    is_failing: bool = False
 
 
 def deliver(context: Context, sender: WebhookSender, delivery_id: str, *, now: datetime) -> None:
@@ -101,7 +105,12 @@ def _claim(context: Context, session: Session, delivery_id: str, *, now: datetim
         _finish(delivery, DeliveryState.CANCELLED, now=now)
         return None
     event = session.get_one(Event, delivery.event_id)
-    return _Claim(delivery_id=delivery_id, fence=fence, request=_request(context, session, endpoint, event, now=now))
+    return _Claim(
+        delivery_id=delivery_id,
+        fence=fence,
+        request=_request(context, session, endpoint, event, now=now),
+        is_failing=endpoint.failing_since is not None,
+    )
 
 
 def _request(
@@ -137,6 +146,10 @@ def _record(context: Context, session: Session, claim: _Claim, *, answer: Answer
     )
     _log_attempt(session, delivery, answer, started=started)
     _settle(session, delivery, verdict, now=ended)
+    if verdict.state is not DeliveryState.DELIVERED:
+        webhook_health.note_failure(session, context.settings, delivery.endpoint_id, now=ended)
+    elif claim.is_failing:
+        webhook_health.note_success(session, delivery.endpoint_id)
     log.info("webhook_attempted", **_log_fields(delivery, answer))
 
 
@@ -175,6 +188,7 @@ def _disable(session: Session, endpoint_id: str, *, now: datetime) -> None:
     endpoint = session.get_one(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})
     if _is_live(endpoint):
         webhooks.disable(session, endpoint, reason=GONE_REASON, now=now)
+        webhook_health.tell_disabled(session, endpoint, now=now)
 
 
 def _finish(delivery: WebhookDelivery, state: DeliveryState, *, now: datetime) -> None:

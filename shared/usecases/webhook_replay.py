@@ -94,6 +94,8 @@ def start_replay(
     )
     leases.due(replay, now, wake_at=now + FIRST_WAKE)
     session.add(replay)
+    if _covers(request, endpoint):
+        endpoint.missed_since = None
     audit.note(session, caller, "webhook.replay_started", endpoint.id, now=now, details={"replay_id": replay.id})
     session.flush()
     log.wake(session, WakeUp(Task.REPLAY, replay.id))
@@ -161,6 +163,13 @@ def cancel_replay(
         audit.note(session, caller, "webhook.replay_cancelled", endpoint_id, now=now, details={"replay_id": replay.id})
     session.flush()
     return replay
+
+
+def _covers(request: NewReplay, endpoint: WebhookEndpoint) -> bool:
+    """Whether it sends all that the endpoint may have missed."""
+    missed = endpoint.missed_since
+    begins = request.after == 0 or (request.since is not None and missed is not None and request.since <= missed)
+    return begins and request.until is None and "*" in request.types
 
 
 def _bounded(request: NewReplay, *, now: datetime) -> NewReplay:

@@ -354,6 +354,8 @@ def disable(session: Session, endpoint: WebhookEndpoint, *, reason: str, now: da
     """Stop calling the endpoint and cancel what waits for it. The caller holds the endpoint's row."""
     endpoint.enabled = False
     endpoint.disabled_reason = reason
+    endpoint.disabled_at = now
+    endpoint.missed_since = endpoint.missed_since or endpoint.failing_since or now
     session.flush()
     cancel_waiting(session, endpoint, now=now)
 
@@ -397,7 +399,8 @@ def _switch(session: Session, endpoint: WebhookEndpoint, changes: Changes, *, no
         disable(session, endpoint, reason=changes.disabled_reason or DISABLED_BY_OWNER, now=now)
         return
     endpoint.enabled = True
-    endpoint.disabled_reason = None
+    endpoint.disabled_reason = endpoint.disabled_at = None
+    endpoint.failing_since = endpoint.warned_at = None
 
 
 def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:

@@ -13,6 +13,7 @@ import pytest
 from shared.domain.acquisitions import FINAL_ACQUISITIONS, AcquisitionState
 from shared.domain.certificates import CertificateState
 from shared.domain.listeners import FINAL_LISTENERS, ListenerState
+from shared.domain.notices import NoticeState
 from shared.domain.reminders import ReminderState
 from shared.domain.rollout import FINAL_DEPLOYMENTS, FINAL_JOBS, DeploymentState, JobState
 from shared.domain.webhooks import DeliveryState, ReplayState
@@ -31,6 +32,7 @@ FINAL: Final[dict[type[StrEnum], frozenset[StrEnum]]] = {
     DeliveryState: frozenset(DeliveryState) - {DeliveryState.PENDING},
     ReplayState: frozenset(ReplayState) - {ReplayState.RUNNING},
     ReminderState: frozenset(ReminderState) - {ReminderState.PENDING},
+    NoticeState: frozenset(NoticeState) - {NoticeState.PENDING},
     AcquisitionState: frozenset(FINAL_ACQUISITIONS),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, text
 
 from shared.domain.acquisitions import AcquisitionKind, CatalogueState, ManagedId
+from shared.domain.notices import NoticeKind
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
@@ -18,20 +19,23 @@ from shared.models import (
     Job,
     Leased,
     Listener,
+    Notice,
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
+    WebhookEndpoint,
     WebhookReplay,
     leases,
 )
-from shared.usecases import acquisitions, reminder_scan, webhook_replay, webhooks
+from shared.usecases import acquisitions, notices, reminder_scan, webhook_replay, webhooks
+from shared.usecases.notices import News
 from shared.usecases.validation import validate_job
 from shared.usecases.webhook_replay import NewReplay
 from shared.usecases.webhooks import NewWebhook
 from tests.support.event_samples import sample
 from tests.support.fleet import Fleet, server_upload
 from tests.support.listeners import add_listener
-from tests.support.reminders import add_certificate
+from tests.support.reminders import OPS, add_certificate, set_account_contacts
 
 REGION = "cn-hangzhou"
 
@@ -50,6 +54,7 @@ def due_row(fleet: Fleet, model: type[Any]) -> str:
         Listener: _listener,
         WebhookDelivery: _delivery,
         WebhookReplay: _replay,
+        Notice: _notice,
         Reminder: _reminder,
         Acquisition: _acquisition,
         SourceCatalogue: _catalogue,
@@ -113,6 +118,18 @@ def _replay(fleet: Fleet) -> str:
         endpoint_id = session.get_one(WebhookDelivery, delivery_id).endpoint_id
         request = NewReplay(after=0)
         return webhook_replay.start_replay(session, fleet.caller, endpoint_id, request=request, now=fleet.now).id
+
+
+def _notice(fleet: Fleet) -> str:
+    _delivery(fleet)
+    set_account_contacts(fleet, OPS)
+    with fleet.transaction() as session:
+        endpoint_id = session.execute(select(WebhookEndpoint.id)).scalar_one()
+        news = News(
+            kind=NoticeKind.WEBHOOK_DISABLED, subject=endpoint_id, occasion=fleet.now, content={"title": "It is so"}
+        )
+        notices.tell(session, fleet.caller.account_id, news, now=fleet.now)
+        return session.execute(select(Notice.id)).scalar_one()
 
 
 def _reminder(fleet: Fleet) -> str:

@@ -1,4 +1,4 @@
-"""Queue ``mail``: find certificates that expire, and tell people."""
+"""Queue ``mail``: find certificates that expire, and tell people of that and of other things."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from celery import Celery
 
 from services.worker import runtime
 from services.worker.task import task
-from shared.usecases import reminder_mail, reminder_scan
+from shared.usecases import notices, reminder_mail, reminder_scan
 from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
 from shared.wakeups import Task
@@ -22,3 +22,7 @@ def register(app: Celery) -> None:
     @task(app, Task.MAIL)
     def send_reminder(context: Context, reminder_id: str) -> None:
         reminder_mail.send(context, runtime.mailer(), reminder_id, now=utc_now())
+
+    @task(app, Task.NOTICE)
+    def send_notice(context: Context, notice_id: str) -> None:
+        notices.send(context, runtime.mailer(), notice_id, now=utc_now())

@@ -21,6 +21,7 @@ from shared.models import (
     Deployment,
     Job,
     Listener,
+    Notice,
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
@@ -40,6 +41,7 @@ FINAL: Final[dict[type[Any], str]] = {
     WebhookDelivery: "delivered",
     WebhookReplay: "finished",
     Reminder: "sent",
+    Notice: "sent",
     Acquisition: "acquired",
     SourceCatalogue: "withdrawn",
 }

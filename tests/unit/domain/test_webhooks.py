@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config.settings import WEBHOOK_RETRY_SCHEDULE
-from shared.domain.webhooks import Answer, DeliveryState, Verdict, clean_head, judge, retry_after
+from shared.domain.webhooks import (
+    Answer,
+    DeliveryState,
+    Failing,
+    Verdict,
+    after_failure,
+    clean_head,
+    judge,
+    retry_after,
+)
 
 NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)
 SCHEDULE: Final = tuple(timedelta(seconds=seconds) for seconds in (5, 300, 1800))
@@ -99,3 +108,47 @@ def test_a_head_can_always_be_stored(raw: bytes) -> None:
     head = clean_head(raw)
     head.encode()
     assert "\0" not in head
+
+
+DAYS: Final = timedelta(days=5)
+
+
+@pytest.mark.parametrize(
+    ("failing_for", "warned_for", "then"),
+    [
+        (None, None, Failing.BEGUN),
+        (timedelta(days=1, seconds=-1), None, Failing.KNOWN),
+        (timedelta(days=1), None, Failing.WARN),
+        (timedelta(days=100), None, Failing.WARN),  # nothing was sent for long: nobody is disabled unwarned
+        (timedelta(days=5, seconds=-1), timedelta(days=4), Failing.KNOWN),
+        (timedelta(days=5), timedelta(days=4), Failing.DISABLE),
+        (timedelta(days=100), timedelta(days=1, seconds=-1), Failing.KNOWN),
+        (timedelta(days=100), timedelta(days=1), Failing.DISABLE),
+    ],
+)
+def test_a_receiver_that_only_fails_is_warned_of_and_then_disabled(
+    failing_for: timedelta | None, warned_for: timedelta | None, then: Failing
+) -> None:
+    since = None if failing_for is None else NOW - failing_for
+    warned_at = None if warned_for is None else NOW - warned_for
+    assert after_failure(failing_since=since, warned_at=warned_at, disable_after=DAYS, now=NOW) is then
+
+
+@given(pauses=st.lists(st.timedeltas(timedelta(0), timedelta(days=9)), min_size=1, max_size=40))
+def test_nobody_is_disabled_before_the_days_are_over_or_within_a_day_of_the_warning(pauses: list[timedelta]) -> None:
+    now, since, warned_at = NOW, None, None
+    for pause in pauses:
+        now += pause
+        match after_failure(failing_since=since, warned_at=warned_at, disable_after=DAYS, now=now):
+            case Failing.BEGUN:
+                since = now
+            case Failing.WARN:
+                warned_at = now
+            case Failing.DISABLE:
+                assert since is not None
+                assert warned_at is not None
+                assert now - since >= DAYS
+                assert now - warned_at >= DAYS / 5
+                return
+            case Failing.KNOWN:
+                pass
