@@ -303,10 +303,11 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
 * **410 Gone** disables the endpoint. What waits for a disabled or deleted endpoint is `cancelled`.
 * **A receiver that fails for days is disabled.** After {WEBHOOK_DISABLE_AFTER.days} days of nothing but failures
   (operators: `CERTFLEET_WEBHOOK_DISABLE_AFTER_SECONDS`) the endpoint is disabled, with the reason in
-  `disabled_reason`. A fifth of that time into it the account's contacts get a warning by mail, and then have at least as
-  long to act; they are told when it happens. `failing_since` says since when nothing was delivered; one delivery that succeeds clears it. What waits is
-  `cancelled`, as above. After `{{"enabled": true}}`, `missed_since` says from when on something may be missing:
-  [replay](#replay) with `since` and `only_failed` sends it. Callbacks end with their jobs instead.
+  `disabled_reason`. The account's contacts get a warning by mail after a fifth of that time, and have at least as long
+  again to act; they are told when it happens. `failing_since` says since when nothing was delivered; one delivery that
+  succeeds clears it. What waits is `cancelled`, as above. After `{{"enabled": true}}`, `missed_since` says from when on
+  something may be missing: [replay](#replay) with `since` and `only_failed` sends it. Callbacks end with their jobs
+  instead.
 * **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
   and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
   became of it: same id, same body, the whole schedule anew.

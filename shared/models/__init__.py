@@ -7,8 +7,8 @@ from shared.models.certificates import Certificate
 from shared.models.events import Event, EventCounter
 from shared.models.jobs import Deployment, Job, JobDeployment
 from shared.models.listeners import Balancer, JobListener, Listener, ListenerHost
-from shared.models.people import ConsoleSession, Person, SignInCount, SignInLink
 from shared.models.notices import Notice
+from shared.models.people import ConsoleSession, Person, SignInCount, SignInLink
 from shared.models.reminders import PeriodicRun, Reminder
 from shared.models.secrets import Purpose, Secret
 from shared.models.sources import Acquisition, ManagedCertificate, SourceCatalogue

@@ -70,7 +70,8 @@ def fill(fleet: Fleet, model: type[Any], row_id: str, *, rows: int, final: str |
         values |= {"state": f"'{final}'", "next_attempt_at": "NULL", "next_wake_at": "NULL", "lease_until": "NULL"}
     # Copies share what is unique of their subjects (certificate, event): each gets one of its own that is not there.
     values |= {
-        name: f"'{name}-' || n || '-{final}'" for name in ("certificate_id", "event_id", "name", "source", "job_id")
+        name: f"'{name}-' || n || '-{final}'"
+        for name in ("certificate_id", "event_id", "name", "source", "job_id", "subject")
     }
     chosen = ", ".join(values[name] for name in columns)
     names = ", ".join(f'"{name}"' for name in columns)
