@@ -311,6 +311,8 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
 * **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
   and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
   became of it: same id, same body, the whole schedule anew.
+* **Seen from both sides.** `GET /v1/webhooks/{{id}}` shows `lag`: how many deliveries wait, and the age of the oldest.
+  Operators see the endpoints that are farthest behind in `/metrics`.
 * **Missed is not lost.** [Replay](#replay) many events at once, from a cursor or a time on.
 
 ## What an endpoint hears of

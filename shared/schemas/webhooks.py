@@ -138,6 +138,13 @@ class WebhookQuery(PageQuery):
     )
 
 
+class LagOut(Answer):
+    """How far an endpoint's receiver is behind."""
+
+    pending = fields.Integer(metadata={"description": "Deliveries that wait; counted up to 10,000."})
+    oldest_seconds = fields.Float(metadata={"description": "The age of the oldest; 0 when nothing waits."})
+
+
 class WebhookOut(Answer):
     """An endpoint. Its secret is shown once, when it is made or rotated."""
 
@@ -159,6 +166,7 @@ class WebhookOut(Answer):
     missed_since = instant(
         "It was disabled: from then on events may not have arrived. Replay them: POST …/replay with since, only_failed."
     )
+    lag = fields.Nested(LagOut, metadata={"description": "How far its receiver is behind."})
     created_at = instant("When it was made.")
 
 

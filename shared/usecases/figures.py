@@ -13,6 +13,7 @@ from shared.domain.circuits import CircuitState
 from shared.models import Acquisition, Balancer, Deployment, Job, Listener, Reminder, WebhookDelivery
 from shared.usecases.circuits import circuit_of
 from shared.usecases.periodic import Periodic, last_runs
+from shared.usecases.webhook_lag import Lag, farthest_behind
 
 _WAITING: Final[dict[str, Any]] = {
     "job": Job,
@@ -30,7 +31,8 @@ class Figures:
 
     ``served``: listeners by what the last handshakes proved. ``drifting``: deployments that are not as deployed.
     ``patrol_age_seconds``: by region, since its balancer was last asked what it holds, and answered. ``circuits``: by
-    region, whether it is left alone because its balancer does not answer.
+    region, whether it is left alone because its balancer does not answer. ``webhook_lags``: by endpoint, those
+    farthest behind.
     """
 
     waiting: dict[tuple[str, str], int]
@@ -40,6 +42,7 @@ class Figures:
     drifting: int
     patrol_age_seconds: dict[str, float]
     circuits: dict[str, CircuitState]
+    webhook_lags: dict[str, Lag]
 
 
 def read_figures(session: Session, *, now: datetime) -> Figures:
@@ -58,6 +61,7 @@ def read_figures(session: Session, *, now: datetime) -> Figures:
         served=_served(session),
         drifting=_drifting(session),
         patrol_age_seconds=_patrol_ages(session, now=now),
+        webhook_lags=farthest_behind(session),
         circuits={row.region: circuit_of(row).state(now) for row in session.execute(select(Balancer)).scalars()},
     )
 

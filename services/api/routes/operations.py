@@ -86,7 +86,13 @@ def _gauges(figures: Figures, *, now: datetime) -> Iterator[GaugeMetricFamily]:
     overdue = GaugeMetricFamily("certfleet_overdue_seconds", "How late the oldest due row is.", labels=("kind",))
     for kind, seconds in figures.overdue_seconds.items():
         overdue.add_metric((kind,), seconds)
-    yield from (waiting, overdue, *_periodic_gauges(figures, now=now), *_served_gauges(figures))
+    yield from (
+        waiting,
+        overdue,
+        *_periodic_gauges(figures, now=now),
+        *_served_gauges(figures),
+        *_lag_gauges(figures, now=now),
+    )
 
 
 def _periodic_gauges(figures: Figures, *, now: datetime) -> Iterator[GaugeMetricFamily]:
@@ -117,3 +123,17 @@ def _served_gauges(figures: Figures) -> Iterator[GaugeMetricFamily]:
     for region, circuit in figures.circuits.items():
         circuits.add_metric((region,), circuit is not CircuitState.CLOSED)
     yield circuits
+
+
+def _lag_gauges(figures: Figures, *, now: datetime) -> Iterator[GaugeMetricFamily]:
+    """Of the endpoints farthest behind only: a gauge for each endpoint would be too many."""
+    pending = GaugeMetricFamily(
+        "certfleet_webhook_pending", "Deliveries that wait for an endpoint.", labels=("endpoint",)
+    )
+    oldest = GaugeMetricFamily(
+        "certfleet_webhook_oldest_seconds", "Age of an endpoint's oldest undelivered event.", labels=("endpoint",)
+    )
+    for endpoint_id, lag in figures.webhook_lags.items():
+        pending.add_metric((endpoint_id,), lag.pending)
+        oldest.add_metric((endpoint_id,), lag.oldest_seconds(now))
+    yield from (pending, oldest)

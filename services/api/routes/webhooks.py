@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from apiflask.types import ResponseReturnValueType
 
-from services.api.calls import authorized, current_call
+from services.api.calls import Call, authorized, current_call
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
 from shared.domain.webhooks import DeliveryState, SignatureScheme
@@ -29,7 +30,8 @@ from shared.schemas.webhooks import (
     WebhookPatchIn,
     WebhookQuery,
 )
-from shared.usecases import accounts, webhooks
+from shared.usecases import accounts, webhook_lag, webhooks
+from shared.usecases.webhook_lag import Lag
 from shared.usecases.webhooks import Changes, DeliveryFilters, LoggedDelivery, NewWebhook
 
 blueprint = Resource("webhooks", __name__, tag="Webhooks")
@@ -48,7 +50,7 @@ def create(json_data: dict[str, Any]) -> ResponseReturnValueType:
     call = current_call()
     request = NewWebhook(**_chosen(json_data))
     endpoint, shown = webhooks.create_webhook(call.context, call.session, call.caller, request, now=call.now)
-    answer = {**_endpoint(endpoint), "secret": shown.secret}
+    answer = {**_endpoint(call, endpoint), "secret": shown.secret}
     return answer, HTTPStatus.CREATED, {"Location": f"/v1/webhooks/{endpoint.id}"}
 
 
@@ -61,7 +63,7 @@ def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
     call = current_call()
     page = call.page(query_data)
     found = webhooks.list_webhooks(call.session, call.caller.account_id, page, job_id=query_data["job_id"])
-    return {"items": found.items, "next_cursor": found.next_cursor}
+    return {"items": _endpoints(call, found.items), "next_cursor": found.next_cursor}
 
 
 @blueprint.get("/v1/webhooks/callback-secret")
@@ -91,7 +93,7 @@ def rotate_callback_secret(json_data: dict[str, Any]) -> ResponseReturnValueType
 def show(webhook_id: str) -> ResponseReturnValueType:
     """Look at an endpoint."""
     call = current_call()
-    return _endpoint(webhooks.get_webhook(call.session, call.caller.account_id, webhook_id))
+    return _endpoint(call, webhooks.get_webhook(call.session, call.caller.account_id, webhook_id))
 
 
 @blueprint.patch("/v1/webhooks/<webhook_id>")
@@ -105,7 +107,7 @@ def edit(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:
     endpoint = webhooks.update_webhook(
         call.context, call.session, call.caller, webhook_id, changes=changes, now=call.now
     )
-    return _endpoint(endpoint)
+    return _endpoint(call, endpoint)
 
 
 @blueprint.delete("/v1/webhooks/<webhook_id>")
@@ -196,9 +198,19 @@ def _chosen(json_data: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _endpoint(endpoint: WebhookEndpoint) -> dict[str, Any]:
-    document: dict[str, Any] = WebhookOut().dump(endpoint)
-    return document
+def _endpoint(call: Call, endpoint: WebhookEndpoint) -> dict[str, Any]:
+    return _endpoints(call, [endpoint])[0]
+
+
+def _endpoints(call: Call, endpoints: Sequence[WebhookEndpoint]) -> list[dict[str, Any]]:
+    lags = webhook_lag.lags(call.session, [endpoint.id for endpoint in endpoints])
+    return [{**WebhookOut().dump(each), "lag": _lag(lags.get(each.id), now=call.now)} for each in endpoints]
+
+
+def _lag(lag: Lag | None, *, now: datetime) -> dict[str, Any]:
+    if lag is None:
+        return {"pending": 0, "oldest_seconds": 0.0}
+    return {"pending": lag.pending, "oldest_seconds": lag.oldest_seconds(now)}
 
 
 def _delivery(logged: LoggedDelivery) -> dict[str, Any]:

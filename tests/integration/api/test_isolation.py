@@ -32,6 +32,7 @@ def test_no_id_of_another_account_is_found_on_any_route(api: Api, stranger: Clie
     webhook = answer(api.client.post("/v1/webhooks", {"url": "https://8.8.8.8/hook", "types": ["*"]}))
     api.submit()
     delivery = api.client.items(f"/v1/webhooks/{webhook['id']}/deliveries")[0]
+    replay = answer(api.client.post(f"/v1/webhooks/{webhook['id']}/replay", {"after": 0}))
     ids = {
         "<certificate_id>": certificate["id"],
         "<region>": REGIONS[0],
@@ -39,16 +40,21 @@ def test_no_id_of_another_account_is_found_on_any_route(api: Api, stranger: Clie
         "<webhook_id>": webhook["id"],
         "<endpoint_id>": webhook["id"],
         "<delivery_id>": delivery["id"],
+        "<replay_id>": replay["id"],
         "<listener_id>": add_listener(api.fleet, REGIONS[0], ["shop.example.com"], server=certificate["id"]),
     }
-    bodies = {"deployments": {"regions": [REGIONS[0]]}, "replace": {"certificate": "PEM"}}
+    bodies = {
+        "<certificate_id>/deployments": {"regions": [REGIONS[0]]},
+        "<certificate_id>/replace": {"certificate": "PEM"},
+        "<webhook_id>/replay": {"after": 0},
+    }
     checked = routes_with_ids(api)
     for method, template in checked:
         path = template
         for placeholder, value in ids.items():
             path = path.replace(placeholder, value)
         assert "<" not in path, f"{template}: tell this test about its placeholder"
-        body = bodies.get(template.rpartition("/")[2])
+        body = bodies.get("/".join(template.split("/")[-2:]))
         response = stranger.send(method, path, **({"json": body} if body else {}))
         assert response.status_code == 404, (method, path, response.text)
     assert len(checked) > 10
