@@ -8,6 +8,7 @@
     ├── Unauthenticated     no token, or not one of ours                                              (HTTP 401)
     ├── Forbidden           the token lacks the scope                                                 (HTTP 403)
     ├── NotFound            nothing of that id in this account                                        (HTTP 404)
+    ├── Expired             it was there, and is no longer kept                                       (HTTP 410)
     ├── Conflict            true only later or elsewhere: busy, in use, in the wrong state            (HTTP 409)
     ├── Transient           try again; the worker does, with back-off                                 (HTTP 503)
     ├── Misconfigured       the operator's settings are wrong; all problems listed                    (exit 2)
@@ -86,6 +87,12 @@ class NotFound(CertfleetError):
     """Nothing of that id in this account. The same answer whether it exists elsewhere or not."""
 
     code = "not_found"
+
+
+class Expired(CertfleetError):
+    """It was there once, and is no longer kept. The hint says where to go on."""
+
+    code = "expired"
 
 
 class Conflict(CertfleetError):

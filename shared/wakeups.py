@@ -34,6 +34,7 @@ class Task(StrEnum):
     SCAN_REMINDERS = "certfleet.mail.scan"
     SWEEP = "certfleet.sweep.due"
     PATROL = "certfleet.sweep.patrol"
+    RETENTION = "certfleet.sweep.retention"
     PATROL_LISTENER = "certfleet.patrol.listener"
     PATROL_REGION = "certfleet.patrol.region"
     ACQUIRE = "certfleet.sources.acquisition"

@@ -21,6 +21,7 @@ from shared.crypto.webhook_signature import SignatureRejected
 from shared.errors import (
     CertfleetError,
     Conflict,
+    Expired,
     FieldError,
     Forbidden,
     Misconfigured,
@@ -45,6 +46,7 @@ STATUS: Final[Mapping[type[CertfleetError], HTTPStatus]] = {
     Unauthenticated: HTTPStatus.UNAUTHORIZED,
     Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
+    Expired: HTTPStatus.GONE,
     Conflict: HTTPStatus.CONFLICT,
     Transient: HTTPStatus.SERVICE_UNAVAILABLE,
     Misconfigured: HTTPStatus.INTERNAL_SERVER_ERROR,

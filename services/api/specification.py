@@ -38,6 +38,7 @@ _PROBLEMS: Final = {
     HTTPStatus.FORBIDDEN: "The token lacks a scope.",
     HTTPStatus.NOT_FOUND: "Nothing of that id in this account.",
     HTTPStatus.CONFLICT: "Not in this state; context says what is in the way.",
+    HTTPStatus.GONE: "Events that were asked for are no longer kept; hint says where to go on.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is larger than 1 MiB.",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not declared as JSON.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "Fields were refused; errors names each.",
@@ -190,6 +191,8 @@ def _statuses(operation: Document, method: str, path: str) -> list[HTTPStatus]:
         statuses.append(HTTPStatus.NOT_FOUND)
     if ("{" in path and method != "get") or path.endswith("/download") or (method, path) in _MAY_CONFLICT:
         statuses.append(HTTPStatus.CONFLICT)
+    if path.endswith("/events") or path == "/v1/webhooks/{webhook_id}/replay":
+        statuses.append(HTTPStatus.GONE)
     return statuses
 
 

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from flask import Response, after_this_request, current_app
 
-from shared.errors import Transient
+from shared.errors import Expired, Transient
 from shared.events.log import body_of
 from shared.models import Event
 from shared.usecases.context import Context
@@ -70,7 +70,10 @@ def _frames(context: Context, caller: Caller, filters: EventFilters, *, streams:
     spoken = time.monotonic()
     last = filters.after
     while time.monotonic() < ends:
-        page = _next(context, caller, filters, after=last)
+        try:
+            page = _next(context, caller, filters, after=last)
+        except Expired:
+            return  # the reader comes again from its place, and is told
         for event in page.events:
             yield _frame(event)
             if filters.job_id is not None and event.type in LAST_OF_JOB:

@@ -311,6 +311,10 @@ know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON 
 * **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
   and the first {HEAD_BYTES // 1024} kB of your answer. `POST …/deliveries/{{id}}/replay` sends one again, whatever
   became of it: same id, same body, the whole schedule anew.
+* **Kept for 90 days.** Events, with their deliveries, are kept for 90 days and attempts for 30, unless the operator
+  says otherwise (`CERTFLEET_KEEP_EVENTS_DAYS`, `CERTFLEET_KEEP_ATTEMPTS_DAYS`); what still waits for an endpoint, and
+  all after it, for as long as it waits. No gap is silent: `GET /v1/events?after=` and a replay that begin before that
+  are 410 `events_expired`, with the place to go on; `after=0` is all that there is.
 * **Seen from both sides.** `GET /v1/webhooks/{{id}}` shows `lag`: how many deliveries wait, and the age of the oldest.
   Operators see the endpoints that are farthest behind in `/metrics`.
 * **Missed is not lost.** [Replay](#replay) many events at once, from a cursor or a time on.

@@ -27,6 +27,7 @@ _TASKS: Final = {
     Periodic.PATROL: Task.PATROL,
     Periodic.REMINDERS: Task.SCAN_REMINDERS,
     Periodic.SOURCES: Task.SCAN_SOURCES,
+    Periodic.RETENTION: Task.RETENTION,
 }
 
 

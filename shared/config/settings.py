@@ -25,6 +25,9 @@ REMINDER_THRESHOLDS: Final = (60, 30, 15, 7, 3, 1, 0)
 """Days before expiry. "Expired" is a threshold of its own, after these."""
 
 
+MOST_DAYS: Final = 36_500
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set from outside; see ``docs/configuration.md``."""
@@ -47,6 +50,9 @@ class Settings:
     reminders_every: timedelta = timedelta(minutes=10)
     patrol_every: timedelta = timedelta(seconds=60)
     sources_every: timedelta = timedelta(minutes=5)
+    retention_every: timedelta = timedelta(hours=1)
+    keep_events: timedelta = timedelta(days=90)
+    keep_attempts: timedelta = timedelta(days=30)
     database_pool: int = 20
 
 
@@ -143,6 +149,16 @@ def _seconds(text: str) -> timedelta:
     return timedelta(seconds=value)
 
 
+def _days(text: str) -> timedelta:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= MOST_DAYS:
+        raise ValueError(f"takes days, a number above 0 up to {MOST_DAYS}, not {text!r}")
+    return timedelta(days=value)
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"takes a whole number from 1, not {text!r}")
@@ -163,6 +179,9 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "reminders_every": ("CERTFLEET_REMINDERS_SECONDS", _seconds),
     "patrol_every": ("CERTFLEET_PATROL_SECONDS", _seconds),
     "sources_every": ("CERTFLEET_SOURCES_SECONDS", _seconds),
+    "retention_every": ("CERTFLEET_RETENTION_SECONDS", _seconds),
+    "keep_events": ("CERTFLEET_KEEP_EVENTS_DAYS", _days),
+    "keep_attempts": ("CERTFLEET_KEEP_ATTEMPTS_DAYS", _days),
     "database_pool": ("CERTFLEET_DATABASE_POOL", _positive),
 }
 """Field of :class:`Settings` to the variable that sets it and how its text is read."""

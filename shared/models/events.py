@@ -12,12 +12,17 @@ from shared.models.base import Base
 
 
 class EventCounter(Base):
-    """The last sequence of an account. Its row lock makes commit order and sequence order the same."""
+    """The last sequence of an account. Its row lock makes commit order and sequence order the same.
+
+    Events up to ``removed_through`` are no longer kept; the newest of them happened at ``removed_until``.
+    """
 
     __tablename__ = "event_counters"
 
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
+    removed_through: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    removed_until: Mapped[datetime | None]
 
 
 class Event(Base):

@@ -80,7 +80,7 @@ class WebhookAttempt(Base):
     account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"))
     delivery_id: Mapped[str] = mapped_column(ForeignKey("webhook_deliveries.id"), index=True)
     number: Mapped[int]
-    started_at: Mapped[datetime]
+    started_at: Mapped[datetime] = mapped_column(index=True)
     duration_ms: Mapped[int]
     status: Mapped[int | None]
     error: Mapped[str | None]

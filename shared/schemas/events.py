@@ -38,7 +38,7 @@ class EventQuery(Query):
         metadata={
             "type": ["integer", "string"],
             "pattern": "^([0-9]{1,19}|latest)$",
-            "description": "The last sequence seen, or `next_cursor`; 0: all; `latest`: what comes next.",
+            "description": "The last sequence seen, or `next_cursor`; 0: all that is kept; `latest`: what comes next.",
         },
     )
     types = fields.String(

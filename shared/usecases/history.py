@@ -12,6 +12,7 @@ from shared.errors import FieldError, Rejected
 from shared.events import log
 from shared.events.catalogue import EventType, matches
 from shared.models import Event
+from shared.usecases.retention import check_kept
 from shared.usecases.tokens import Caller
 
 SCANNED: Final = 1_000
@@ -39,7 +40,11 @@ class EventPage:
 
 
 def read_events(session: Session, caller: Caller, filters: EventFilters, *, limit: int) -> EventPage:
-    """The next events that match, at most ``limit``."""
+    """The next events that match, at most ``limit``.
+
+    Raises:
+        Expired: some events after ``filters.after`` are no longer kept (``events_expired``).
+    """
     found: list[Event] = []
     last = filters.after
     for event in log.page(session, caller.account_id, after=last, limit=SCANNED, job_id=filters.job_id):
@@ -48,6 +53,7 @@ def read_events(session: Session, caller: Caller, filters: EventFilters, *, limi
             found.append(event)
         if len(found) == limit:
             break
+    check_kept(session, caller.account_id, after=filters.after)
     return EventPage(events=found, last=last)
 
 

@@ -30,6 +30,7 @@ class Periodic(StrEnum):
     PATROL = "patrol"
     REMINDERS = "reminders"
     SOURCES = "sources"
+    RETENTION = "retention"
 
 
 def intervals(settings: Settings) -> dict[Periodic, timedelta]:
@@ -41,6 +42,7 @@ def intervals(settings: Settings) -> dict[Periodic, timedelta]:
         Periodic.SWEEP: settings.sweep_every,
         Periodic.PATROL: min(settings.sweep_every, settings.patrol_every),
         Periodic.REMINDERS: settings.reminders_every,
+        Periodic.RETENTION: settings.retention_every,
         Periodic.SOURCES: min(SCAN_SOURCES, settings.sources_every),
     }
 

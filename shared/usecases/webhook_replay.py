@@ -25,6 +25,7 @@ from shared.models import Event, EventCounter, WebhookDelivery, WebhookEndpoint,
 from shared.usecases import audit
 from shared.usecases.context import Context
 from shared.usecases.paging import Order, Page, PageRequest, read_page
+from shared.usecases.retention import check_kept, check_kept_since
 from shared.usecases.tokens import Caller
 from shared.usecases.webhooks import check_types, get_webhook, require_enabled
 from shared.wakeups import Task, WakeUp
@@ -67,6 +68,7 @@ def start_replay(
     Raises:
         NotFound: no endpoint of that id in this account.
         Conflict: the endpoint is disabled, or a replay of it runs (``replay_running``).
+        Expired: some of what it would begin with is no longer kept (``events_expired``).
         Rejected: it begins after the newest event, or ends before it begins, or a type is not known.
     """
     endpoint = get_webhook(session, caller.account_id, endpoint_id, lock=True)
@@ -205,11 +207,14 @@ def _first(session: Session, account_id: str, request: NewReplay, *, newest: int
         after = request.after or 0
         if after > newest:
             raise _refused("after", "not_yet", f"The newest event has the sequence {newest}.", "Begin at one before.")
+        check_kept(session, account_id, after=after)
         return after
     if request.since > now:
         raise _refused("since", "not_yet", "It lies ahead.", "Begin at a time that has been.")
     if request.until is not None and request.until < request.since:
         raise _refused("until", "ends_before_it_begins", "It lies before since.", "Swap them.")
+    if newest:
+        check_kept_since(session, account_id, since=request.since)
     return _before(session, account_id, request.since - SKEW, newest=newest)
 
 

@@ -17,6 +17,7 @@ from shared.schemas.events import LATEST, MAX_SEQUENCE, EventPage, EventQuery
 from shared.usecases import browsing
 from shared.usecases.history import EventFilters, event_patterns, newest_sequence, read_events
 from shared.usecases.history import EventPage as Page
+from shared.usecases.retention import check_kept
 
 blueprint = Resource("events", __name__, tag="Events")
 
@@ -34,7 +35,8 @@ def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
 
     As JSON: go on with after=next_cursor. With Accept: text/event-stream they are sent as they happen; after a break
     the header Last-Event-ID (or after) goes on where it was. No event is skipped. after=latest begins with what comes
-    next. Each item is, byte for byte, the body that webhooks carry.
+    next. Events are kept for 90 days, unless the operator says otherwise; an after that lies before what is kept is 410
+    events_expired, except 0, which is all that there is. Each item is, byte for byte, the body that webhooks carry.
     """
     return _answered(current_call(), query_data, job_id=None)
 
@@ -55,6 +57,7 @@ def _answered(call: Call, query: dict[str, Any], *, job_id: str | None) -> Respo
     after = newest_sequence(call.session, call.caller) if query["after"] is LATEST else query["after"]
     if _wants_stream():
         filters = EventFilters(after=_last_event_id(after), patterns=patterns, job_id=job_id)
+        check_kept(call.session, call.caller.account_id, after=filters.after)
         return streams.open_stream(call.context, call.caller, filters)
     filters = EventFilters(after=after, patterns=patterns, job_id=job_id)
     return _page(read_events(call.session, call.caller, filters, limit=query["limit"]))

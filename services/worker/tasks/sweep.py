@@ -1,4 +1,4 @@
-"""Queue ``sweep``: wake what is due and unowned, and the patrol."""
+"""Queue ``sweep``: wake what is due and unowned, the patrol, and what is old."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from celery import Celery
 
 from services.worker.task import task
 from shared.usecases import patrol as patrolling
+from shared.usecases import retention
 from shared.usecases import sweep as sweeping
 from shared.usecases.clock import utc_now
 from shared.usecases.context import Context
@@ -22,3 +23,7 @@ def register(app: Celery) -> None:
     @task(app, Task.PATROL)
     def patrol(context: Context, _row_id: str) -> None:
         patrolling.tick(context, now=utc_now())
+
+    @task(app, Task.RETENTION)
+    def retain(context: Context, _row_id: str) -> None:
+        retention.forget(context, now=utc_now())

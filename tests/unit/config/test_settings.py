@@ -55,6 +55,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         "CERTFLEET_REMINDERS_SECONDS": "6",
         "CERTFLEET_PATROL_SECONDS": "9",
         "CERTFLEET_SOURCES_SECONDS": "11",
+        "CERTFLEET_RETENTION_SECONDS": "13",
+        "CERTFLEET_KEEP_EVENTS_DAYS": "2.5",
+        "CERTFLEET_KEEP_ATTEMPTS_DAYS": "1",
         "CERTFLEET_DATABASE_POOL": "7",
     }
 
@@ -77,6 +80,9 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
         reminders_every=timedelta(seconds=6),
         patrol_every=timedelta(seconds=9),
         sources_every=timedelta(seconds=11),
+        retention_every=timedelta(seconds=13),
+        keep_events=timedelta(days=2.5),
+        keep_attempts=timedelta(days=1),
         database_pool=7,
     )
 
@@ -97,6 +103,9 @@ def test_all_that_is_missing_is_said_at_once() -> None:
         ("CERTFLEET_WEBHOOK_RETRY_SCHEDULE", "5,later"),
         ("CERTFLEET_WEBHOOK_TIMEOUT_SECONDS", "0"),
         ("CERTFLEET_LEASE_SECONDS", "-1"),
+        ("CERTFLEET_KEEP_EVENTS_DAYS", "0"),
+        ("CERTFLEET_KEEP_EVENTS_DAYS", "36501"),
+        ("CERTFLEET_KEEP_ATTEMPTS_DAYS", "for ever"),
         ("CERTFLEET_SWEEP_SECONDS", "nan"),
         ("CERTFLEET_REMINDERS_SECONDS", "inf"),
         ("CERTFLEET_DATABASE_POOL", "1.5"),

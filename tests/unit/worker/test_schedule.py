@@ -45,7 +45,7 @@ def run_due(beat: Recording) -> set[str]:
 
 
 def test_a_new_beat_has_every_periodic_task_run_at_once_and_then_waits(beat: Recording) -> None:
-    assert run_due(beat) == {"sweep", "patrol", "reminders", "sources"}
+    assert run_due(beat) == {"sweep", "patrol", "reminders", "sources", "retention"}
     assert run_due(beat) == set()
 
 
@@ -53,7 +53,7 @@ def test_a_clock_that_went_back_an_hour_silences_nothing(beat: Recording) -> Non
     run_due(beat)
     for entry in beat.schedule.values():
         entry.last_run_at = datetime.now(UTC) + timedelta(hours=1)
-    assert run_due(beat) == {"sweep", "patrol", "reminders", "sources"}
+    assert run_due(beat) == {"sweep", "patrol", "reminders", "sources", "retention"}
     assert run_due(beat) == set()
 
 
