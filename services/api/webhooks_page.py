@@ -16,6 +16,7 @@ from shared.config.settings import WEBHOOK_DISABLE_AFTER, WEBHOOK_RETRY_SCHEDULE
 from shared.crypto.webhook_signature import TOLERANCE
 from shared.domain.webhooks import HEAD_BYTES, JITTER, ROTATION_OVERLAP
 from shared.events.catalogue import MEANING, EventType
+from shared.events.size import MOST_BYTES
 from shared.schemas.event_data import DATA, RESERVED
 from shared.usecases.webhook_replay import BATCH as REPLAY_BATCH
 from shared.usecases.webhook_replay import MOST_WAITING
@@ -286,6 +287,9 @@ are more than {TOLERANCE.seconds // 60} minutes off, so that a recorded request 
 The body is the event: `{{type, id, sequence, timestamp, account_id, data}}`. It never holds a key or PEM. It is the
 same, byte for byte, at every attempt, in the list of `GET /v1/events` and in its stream. Ignore fields that you do not
 know: new ones may come. [`events.schema.json`](events.schema.json) is its JSON Schema.
+
+A body has at most {MOST_BYTES // 1000} kB. Where a certificate has more `findings` than fit, `findings_omitted` counts
+the rest, and `findings_at` says where all are; sentences that are too long end with `…`.
 
 ## What is promised
 

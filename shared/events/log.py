@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from shared.domain.identifiers import new_id
 from shared.events.catalogue import EventType
 from shared.events.filters import EventFilter, Subject
+from shared.events.size import fitting
 from shared.models import Base, Certificate, Event, EventCounter, WebhookDelivery, insertion
 from shared.wakeups import Task, WakeUp
 
@@ -220,6 +221,6 @@ def _event(account_id: str, fact: Fact, now: datetime) -> Event:
         type=fact.type,
         job_id=fact.data.get("job_id"),
         certificate_id=fact.data.get("certificate_id"),
-        data=fact.data,
+        data=fitting(fact.data),
         timestamp=now,
     )

@@ -44,6 +44,8 @@ class JobErrorData(Schema):
     findings = fields.List(
         fields.Nested(FindingData), metadata={"description": "With `certificate_rejected`: the errors."}
     )
+    findings_omitted = fields.Integer(metadata={"description": "How many more, where they would be too long."})
+    findings_at = text("Where all of them are, then: a path of this API.")
 
 
 class JobData(Schema):
@@ -82,6 +84,8 @@ class ValidationData(Schema):
     findings = fields.List(
         fields.Nested(FindingData), required=True, metadata={"description": "Errors first; may be empty."}
     )
+    findings_omitted = fields.Integer(metadata={"description": "How many more, where they would be too long."})
+    findings_at = text("Where all of them are, then: a path of this API.")
 
 
 class ExpiryData(Schema):

@@ -10,6 +10,8 @@ from typing import Any, Final
 import jsonschema  # type: ignore[import-untyped] # comes with openapi-spec-validator; has no types
 import psycopg
 
+from shared.events.size import MOST_BYTES
+
 SCHEMA: Final = Path(__file__).parents[2] / "docs" / "events.schema.json"
 EVENTS: Final = """
     SELECT jsonb_build_object(
@@ -25,7 +27,10 @@ def faults_of_events(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def fault_of(event: dict[str, Any]) -> str:
-    """Why the payload does not fit its type's schema; empty: it does."""
+    """Why the payload does not fit its type's schema, or is longer than any may be; empty: it does."""
+    size = len(json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > MOST_BYTES:
+        return f"{event['type']} #{event['sequence']}: {size} bytes"
     error = jsonschema.exceptions.best_match(_validator(event["type"]).iter_errors(event))
     return f"{event['type']} #{event['sequence']}: {error.json_path}: {error.message}" if error else ""
 
