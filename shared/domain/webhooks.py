@@ -25,6 +25,16 @@ WARNED_FOR: Final = 0.2
 ROTATION_OVERLAP: Final = timedelta(days=1)
 """How long an old secret keeps signing beside the new one, unless asked otherwise."""
 
+REMOVED: Final = "[removed]"
+
+_SECRETS: Final = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
+    r"|\bwhs[ek]c?_[A-Za-z0-9+/=_-]{8,}|\bv1a?,[A-Za-z0-9+/=]{20,}|\b(?:Bearer|Basic) (?=\S*[0-9=])[A-Za-z0-9+/=._~-]{8,}"
+    r"|\bcertfleet_[A-Za-z0-9]{8,}",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Private keys, also when the end was cut off; webhook secrets and signatures; tokens (RFC 6750, 7617), ours too."""
+
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 _SUCCESS: Final = range(200, 300)
 
@@ -140,6 +150,11 @@ def retry_after(value: str | None, *, now: datetime) -> timedelta:
 
 
 def clean_head(raw: bytes) -> str:
-    """The first 4 kB as text that is safe to store and show: no control characters but line feeds and tabs."""
+    """The first 4 kB as text that is safe to store and show.
+
+    No control characters but line feeds and tabs, and nothing that looks like a key, a token or a signature: receivers
+    that fail like to print what they were sent, and what they are.
+    """
     text = raw[:HEAD_BYTES].decode("utf-8", "replace")
-    return "".join(character for character in text if character in "\n\t" or character.isprintable())
+    clean = "".join(character for character in text if character in "\n\t" or character.isprintable())
+    return _SECRETS.sub(REMOVED, clean)

@@ -205,7 +205,7 @@ class AttemptOut(Answer):
     duration_ms = fields.Integer(metadata={"description": "Until the answer, or until we gave up."})
     status = fields.Integer(allow_none=True, metadata={"description": "The receiver's HTTP status, if any came."})
     error = optional_text("Why none came: every code is in docs/webhooks.md.")
-    response_head = optional_text("The first 4 kB of the receiver's answer.")
+    response_head = optional_text("The first 4 kB of the receiver's answer; keys, tokens and signatures are removed.")
 
 
 class DeliveryOut(Answer):

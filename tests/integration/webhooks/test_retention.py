@@ -14,11 +14,12 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import Engine
 
 from shared.models import Event, EventCounter, WebhookAttempt, WebhookDelivery
-from shared.usecases import retention, webhook_replay
+from shared.usecases import retention, webhook_replay, webhooks
 from shared.usecases.retention import forget
 from shared.usecases.webhook_replay import NewReplay, advance
 from tests.support.api import Api, answer, build_api, codes
 from tests.support.receiver import Receiver, Reply
+from tests.support.stack import wait_until
 from tests.support.webhook_world import World
 
 DAY = timedelta(days=1)
@@ -264,3 +265,41 @@ def test_it_reads_by_index_however_much_is_young(world: World) -> None:
 def plan(world: World, statement: str, **values: object) -> str:
     with world.transaction() as session:
         return "\n".join(session.execute(text("EXPLAIN " + statement), values).scalars())
+
+
+def test_a_delivery_replayed_meanwhile_keeps_its_event(world: World, receiver: Receiver) -> None:
+    endpoint_id, _ = world.create(receiver.url)
+    happened(world, 100, 100)
+    waiting = world.waiting()
+    for delivery_id in waiting:
+        world.deliver(delivery_id)
+    with ThreadPoolExecutor(1) as pool:
+        with world.transaction() as session:
+            webhooks.replay_delivery(session, world.caller, endpoint_id, delivery_id=waiting[1], now=world.now)
+            forgetting = pool.submit(forget, world.context, now=world.now)
+            wait_until(lambda: is_waiting(world), seconds=10, otherwise=lambda: "nobody waits for the delivery")
+        assert forgetting.result() == 1
+    assert kept(world) == [2]
+    for delivery_id in world.waiting():
+        world.deliver(delivery_id)
+    assert len(receiver.received) == 3
+
+
+def is_waiting(world: World) -> bool:
+    """Whether somebody waits for a lock."""
+    with world.transaction() as session:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(session.execute(waiting).scalar_one())
+
+
+def test_a_delivery_that_was_forgotten_meanwhile_cannot_be_replayed(world: World, api: Api, receiver: Receiver) -> None:
+    endpoint_id, _ = world.create(receiver.url)
+    happened(world, 100)
+    (delivery_id,) = world.waiting()
+    world.deliver(delivery_id)
+    forget(world.context, now=world.now)
+    path = f"/v1/webhooks/{endpoint_id}/deliveries"
+    assert api.client.post(f"{path}/{delivery_id}/replay").status_code == 404
+    assert api.client.items(path) == []
+    world.deliver(delivery_id)  # a wake-up that came late
+    assert len(receiver.received) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.config.settings import WEBHOOK_RETRY_SCHEDULE
 from shared.domain.webhooks import (
+    REMOVED,
     Answer,
     DeliveryState,
     Failing,
@@ -152,3 +153,23 @@ def test_nobody_is_disabled_before_the_days_are_over_or_within_a_day_of_the_warn
                 return
             case Failing.KNOWN:
                 pass
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==",
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+        "Bearer eyJhbGciOiJIUzI1NiJ9.e30.abc",
+        "authorization: basic dXNlcjpwYXNzd29yZA==".removeprefix("authorization: "),
+        "certfleet_Sguwsm5NOz1Gb0xdCXxRTFnUUmHt0LAekbjf34GSoHb2QdZkB",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\nMIIEow, and cut off",
+    ],
+)
+def test_what_a_receiver_lets_slip_is_not_kept(secret: str) -> None:
+    assert clean_head(f"failed: {secret}".encode()) == f"failed: {REMOVED}"
+    harmless = "failed with v1, 500: Basic authentication needed"
+    assert clean_head(harmless.encode()) == harmless
