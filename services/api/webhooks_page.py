@@ -313,8 +313,8 @@ the rest, and `findings_at` says where all are; sentences that are too long end 
   something may be missing: [replay](#replay) with `since` and `only_failed` sends it. Callbacks end with their jobs
   instead.
 * **Nothing is hidden.** `GET /v1/webhooks/{{id}}/deliveries` lists every delivery with each attempt's status, duration
-  and the first {HEAD_BYTES // 1024} kB of your answer, without what looks like a key, a token or a signature. `POST …/deliveries/{{id}}/replay` sends one again, whatever
-  became of it: same id, same body, the whole schedule anew.
+  and the first {HEAD_BYTES // 1024} kB of your answer, without what looks like a key, a token or a signature.
+  `POST …/deliveries/{{id}}/replay` sends one again, whatever became of it: same id, same body, the whole schedule anew.
 * **Kept for 90 days.** Events, with their deliveries, are kept for 90 days and attempts for 30, unless the operator
   says otherwise (`CERTFLEET_KEEP_EVENTS_DAYS`, `CERTFLEET_KEEP_ATTEMPTS_DAYS`); what still waits for an endpoint, and
   all after it, for as long as it waits. No gap is silent: `GET /v1/events?after=` and a replay that begin before that

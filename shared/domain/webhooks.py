@@ -29,7 +29,8 @@ REMOVED: Final = "[removed]"
 
 _SECRETS: Final = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\bwhs[ek]c?_[A-Za-z0-9+/=_-]{8,}|\bv1a?,[A-Za-z0-9+/=]{20,}|\b(?:Bearer|Basic) (?=\S*[0-9=])[A-Za-z0-9+/=._~-]{8,}"
+    r"|\bwhs[ek]c?_[A-Za-z0-9+/=_-]{8,}|\bv1a?,[A-Za-z0-9+/=]{20,}"
+    r"|\b(?:Bearer|Basic) (?=\S*[0-9=])[A-Za-z0-9+/=._~-]{8,}"
     r"|\bcertfleet_[A-Za-z0-9]{8,}",
     re.DOTALL | re.IGNORECASE,
 )
