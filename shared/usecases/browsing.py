@@ -100,6 +100,12 @@ def find_certificate(session: Session, caller: Caller, certificate_id: str, *, l
     return certificate
 
 
+def certificate_or_none(session: Session, caller: Caller, certificate_id: str) -> Document | None:
+    """The same, for whoever shows what refers to it: it may be deleted."""
+    found = session.execute(_own_certificates(caller).where(Certificate.id == certificate_id)).scalar_one_or_none()
+    return certificate_document(session, found) if found else None
+
+
 def certificate_document(session: Session, certificate: Certificate) -> Document:
     """What is answered about a certificate."""
     return _certificate_documents(session, [certificate])[0]

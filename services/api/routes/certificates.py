@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
 from http import HTTPStatus
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any
 
 from apiflask import FileSchema
 from apiflask.types import ResponseReturnValueType
-from flask import Response
 
 from services.api.accepted import DESCRIPTION, accepted, accepted_document
 from services.api.calls import authorized, current_call
+from services.api.downloading import download_answer
 from services.api.requests import new_certificate
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
@@ -32,7 +28,7 @@ from shared.schemas.certificates import (
 from shared.schemas.jobs import JobAcceptedOut
 from shared.usecases import browsing
 from shared.usecases.browsing import CertificateFilters
-from shared.usecases.downloads import Download, download_certificate
+from shared.usecases.downloads import download_certificate
 from shared.usecases.editing import edit_certificate
 from shared.usecases.renewal import RenewalRequest, renew_certificate
 from shared.usecases.replacement import NewContent, replace_certificate
@@ -40,8 +36,6 @@ from shared.usecases.rollout import remove_certificate
 from shared.usecases.submission import submit_certificate
 
 blueprint = Resource("certificates", __name__, tag="Certificates")
-
-_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @blueprint.post("/v1/certificates")
@@ -148,37 +142,4 @@ def download(certificate_id: str) -> ResponseReturnValueType:
     """
     call = current_call()
     found = download_certificate(call.context, call.session, call.caller, certificate_id, now=call.now)
-    response = Response(_zipped(found), mimetype="application/zip")
-    response.headers["Content-Disposition"] = _disposition(found.name)
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-def safe_name(name: str) -> str:
-    """A file name on every system: letters, digits, dot, dash, underscore; never hidden, never empty."""
-    return _UNSAFE.sub("_", name).strip("._")[:100] or "certificate"
-
-
-def _zipped(download: Download) -> bytes:
-    """Built in memory: a key is never written to a disk of ours."""
-    stem = safe_name(download.name)
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(_entry(f"{stem}.pem", mode=0o644), download.certificate_pem)
-        if download.private_key_pem is not None:
-            archive.writestr(_entry(f"{stem}.key", mode=0o600), download.private_key_pem)
-    return buffer.getvalue()
-
-
-def _entry(name: str, *, mode: int) -> zipfile.ZipInfo:
-    """The same content is the same archive: no time of day in it (1980 is where the zip format begins)."""
-    entry = zipfile.ZipInfo(name)
-    entry.external_attr = mode << 16
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return entry
-
-
-def _disposition(name: str) -> str:
-    """RFC 6266: an ASCII name for all, and the real one for those who read RFC 8187."""
-    full = quote(name.replace("/", "_").replace("\\", "_").encode("utf-8", "replace"), safe="")
-    return f"attachment; filename=\"{safe_name(name)}.zip\"; filename*=UTF-8''{full}.zip"
+    return download_answer(found)
