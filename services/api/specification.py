@@ -71,10 +71,10 @@ _IN_PATHS: Final = {
     "listener_id": "Listener id, from GET /v1/listeners.",
     "certificate_id": "Certificate id.",
     "delivery_id": "Delivery id.",
+    "feed_id": "Calendar feed id.",
     "job_id": "Job id.",
     "kind": "`certificate`, `private_key` or `ca`.",
     "region": "Region id.",
-    "replay_id": "Replay id.",
     "webhook_id": "Endpoint id.",
 }
 """What stands for what in an address."""

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email import policy
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
+from email.policy import Policy
 from email.utils import format_datetime, parseaddr
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
@@ -123,19 +124,36 @@ def build_message(mail: Mail, *, sender: str) -> EmailMessage:
     """The message, text first and HTML as its alternative (RFC 2046 §5.1.4).
 
     ``EmailMessage`` refuses line breaks in headers, whatever they are made of; the templates escape what users wrote.
-    There is no List-Unsubscribe until there is something that can answer it.
     """
-    message = EmailMessage(policy=policy.SMTP)
+    message = EmailMessage(policy=_POLICY)
     message["From"] = sender
     message["To"] = Address(addr_spec=mail.recipient)
     message["Subject"] = plain(mail.subject, limit=200)
     message["Date"] = format_datetime(mail.at)
     message["Message-ID"] = mail.message_id
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834 §5: no vacation notices, please
+    if mail.unsubscribe_url is not None:
+        message["List-Unsubscribe"] = f"<{mail.unsubscribe_url}>"  # RFC 2369 §3.2
+    if (mail.unsubscribe_url or "").startswith("https:"):
+        message["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"  # RFC 8058 §3.1: for https only
     message.set_content(_render(mail, "txt"), cte="quoted-printable")
     message.add_alternative(_render(mail, "html"), subtype="html", cte="quoted-printable")
     return message
 
+
+class _Unfolded(UnstructuredHeader, BaseHeader):
+    """A header without blanks to fold it at: the library would encode it as if it were not ASCII."""
+
+    max_count = 1
+
+    def fold(self, *, policy: Policy) -> str:
+        """The line as it is; it may have 998 characters (RFC 5322 §2.1.1)."""
+        return f"{self.name}: {self}{policy.linesep}"
+
+
+_HEADERS: Final = HeaderRegistry()
+_HEADERS.map_to_type("list-unsubscribe", _Unfolded)
+_POLICY: Final = policy.SMTP.clone(header_factory=_HEADERS)
 
 _TEMPLATES: Final = jinja2.Environment(
     loader=jinja2.PackageLoader("services.worker", "templates"),

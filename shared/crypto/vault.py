@@ -8,6 +8,7 @@ authenticated data binds both layers to account, subject and purpose: a row copi
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import os
 import secrets
@@ -18,6 +19,8 @@ from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.errors import CertfleetError, Misconfigured
 
@@ -59,6 +62,8 @@ class _KeyRing:
     """One state of the key file; replaced as a whole, so that threads never see half of a rotation."""
 
     ciphers: dict[str, AESGCM] = field(repr=False)
+    signing: dict[str, bytes] = field(repr=False)
+    """Keys of signatures, derived from the KEKs: they rotate with them."""
     active: str
     version: int
 
@@ -111,6 +116,16 @@ class Vault:
         wrapped = _encrypt(ring.ciphers[ring.active], data_key, binding)
         return Sealed(kek_id=ring.active, wrapped_key=wrapped, ciphertext=sealed.ciphertext)
 
+    def sign(self, message: bytes) -> tuple[str, bytes]:
+        """HMAC-SHA256 of the message under a key derived from the active KEK; that KEK's id, and 32 bytes."""
+        ring = self._current()
+        return ring.active, hmac.digest(ring.signing[ring.active], message, "sha256")
+
+    def is_signed(self, message: bytes, signature: bytes, *, kek_id: str) -> bool:
+        """Whether that is our signature of the message, by a KEK that is still in the key file; in constant time."""
+        key = self._current().signing.get(kek_id)
+        return key is not None and hmac.compare_digest(hmac.digest(key, message, "sha256"), signature)
+
     def _unwrap(self, sealed: Sealed, binding: Binding) -> bytes:
         kek = self._current().ciphers.get(sealed.kek_id)
         if kek is None:
@@ -148,7 +163,8 @@ def _read_key_ring(path: Path) -> _KeyRing:
         if status.st_mode & 0o077:
             raise Misconfigured((f"The key file {path} is readable by others; run: chmod 600 {path}",))
         document = json.loads(path.read_text(encoding="utf-8"))
-        ciphers = {str(kek_id): AESGCM(_key(text)) for kek_id, text in document["keys"].items()}
+        keys = {str(kek_id): _key(text) for kek_id, text in document["keys"].items()}
+        ciphers = {kek_id: AESGCM(key) for kek_id, key in keys.items()}
         active = str(document["active"])
     except FileNotFoundError as error:
         raise Misconfigured((f"The key file {path} does not exist; make one with: certfleet keys create",)) from error
@@ -158,7 +174,13 @@ def _read_key_ring(path: Path) -> _KeyRing:
         raise Misconfigured((f"The key file {path} is damaged; restore it from your backup.",)) from error
     if active not in ciphers:
         raise Misconfigured((f"The active key-encryption key {active!r} is not in the key file {path}.",))
-    return _KeyRing(ciphers=ciphers, active=active, version=status.st_mtime_ns)
+    signing = {kek_id: _signing_key(key) for kek_id, key in keys.items()}
+    return _KeyRing(ciphers=ciphers, signing=signing, active=active, version=status.st_mtime_ns)
+
+
+def _signing_key(kek: bytes) -> bytes:
+    """A key for another use, from which the KEK cannot be computed (HKDF, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=_KEY, salt=None, info=b"certfleet/1 signatures").derive(kek)
 
 
 def _key(text: str) -> bytes:

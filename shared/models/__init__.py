@@ -9,7 +9,7 @@ from shared.models.jobs import Deployment, Job, JobDeployment
 from shared.models.listeners import Balancer, JobListener, Listener, ListenerHost
 from shared.models.notices import Notice
 from shared.models.people import ConsoleSession, Person, SignInCount, SignInLink
-from shared.models.reminders import PeriodicRun, Reminder
+from shared.models.reminders import CalendarFeed, PeriodicRun, Reminder, Unsubscribed
 from shared.models.secrets import Purpose, Secret
 from shared.models.sources import Acquisition, ManagedCertificate, SourceCatalogue
 from shared.models.webhook_replays import WebhookReplay
@@ -23,6 +23,7 @@ __all__ = [
     "AuditEntry",
     "Balancer",
     "Base",
+    "CalendarFeed",
     "Certificate",
     "ConsoleSession",
     "Deployment",
@@ -45,6 +46,7 @@ __all__ = [
     "SignInCount",
     "SignInLink",
     "SourceCatalogue",
+    "Unsubscribed",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

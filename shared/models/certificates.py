@@ -39,6 +39,12 @@ class Certificate(Base):
     contacts: Mapped[list[str]] = mapped_column(default=list)
     tags: Mapped[dict[str, str]] = mapped_column(default=dict)
     reminders_muted: Mapped[bool] = mapped_column(default=False)
+    reminders_acknowledged_at: Mapped[datetime | None]
+    reminders_acknowledged_by: Mapped[str | None]
+    """A token's id, or ``mailto:`` and the address of the recipient who answered a mail."""
+    reminders_snoozed_until: Mapped[datetime | None]
+    """Never later than the floor before its end: ``shared.domain.answers``."""
+    reminders_snoozed_by: Mapped[str | None]
     auto_renew: Mapped[bool | None]
     """Whether it is renewed without being asked to; null: as its account says."""
     renew_before_days: Mapped[int | None]

@@ -41,6 +41,29 @@ class Reminder(Leased, Base):
     )
 
 
+class Unsubscribed(Base):
+    """A recipient who wants no reminders of an account's certificates any more."""
+
+    __tablename__ = "unsubscribed"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    recipient: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class CalendarFeed(Base):
+    """An address at which calendars read an account's expiries; its token is known by its hash."""
+
+    __tablename__ = "calendar_feeds"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.id"), index=True)
+    name: Mapped[str]
+    token_hash: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime]
+    rotated_at: Mapped[datetime | None]
+
+
 class PeriodicRun(Base):
     """When a periodic task last succeeded; what catches a silent scheduler."""
 

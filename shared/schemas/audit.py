@@ -12,7 +12,7 @@ class AuditEntryOut(Answer):
 
     id = text("Entry id.")
     at = instant("When.")
-    actor = text("The id of the token that did it.")
+    actor = text("The id of the token that did it, or `mailto:` and the address of who answered a mail.")
     action = text("noun.verb_past, such as certificate.submitted.")
     target = text("The id of what it was done to.")
     details = fields.Dict(metadata={"description": "What else is known of it, by action."})

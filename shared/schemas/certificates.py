@@ -357,6 +357,17 @@ class ChainOut(Answer):
     is_self_signed = fields.Boolean(metadata={"description": "Whether it verifies with its own key."})
 
 
+class RemindersOut(Answer):
+    """What people have answered to a certificate's reminders."""
+
+    muted = fields.Boolean(metadata={"description": "True: nobody is reminded of its expiry."})
+    acknowledged_at = instant("When somebody said that it is taken care of.")
+    acknowledged_by = optional_text("Token id, or `mailto:` and the address of who answered a mail.")
+    snoozed_until = instant("No reminders before; never later than three days before its end.")
+    snoozed_by = optional_text("Token id, or `mailto:` and the address of who answered a mail.")
+    held_until = instant("Until when acknowledgement or snooze hold reminders back; they come again from then on.")
+
+
 class CertificateOut(Answer):
     """A certificate. The facts are null until it has been validated. Never a key."""
 
@@ -383,6 +394,7 @@ class CertificateOut(Answer):
         keys=fields.String(), values=fields.String(), metadata={"description": "Your own words about it."}
     )
     reminders_muted = fields.Boolean(metadata={"description": "True: nobody is reminded of its expiry."})
+    reminders = fields.Nested(RemindersOut)
     auto_renew = fields.Boolean(
         allow_none=True, metadata={"description": "Renewed without being asked to; null: as the account says."}
     )

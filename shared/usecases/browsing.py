@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 from sqlalchemy.orm import Session
 
+from shared.domain.answers import Hold
 from shared.domain.certificates import CertificateState
 from shared.domain.rollout import DeploymentState
 from shared.errors import NotFound
@@ -220,7 +221,21 @@ def _certificate_document(row: Certificate, deployments: list[Document]) -> Docu
         **{name: getattr(row, name) for name in _CERTIFICATE_FIELDS},
         "replaces": row.replaces_id,
         "replaced_by": row.replaced_by_id,
+        "reminders": _reminders_document(row),
         "deployments": deployments,
+    }
+
+
+def _reminders_document(row: Certificate) -> Document:
+    """What people have answered to its reminders."""
+    hold = Hold(acknowledged_at=row.reminders_acknowledged_at, snoozed_until=row.reminders_snoozed_until)
+    return {
+        "muted": row.reminders_muted,
+        "acknowledged_at": row.reminders_acknowledged_at,
+        "acknowledged_by": row.reminders_acknowledged_by,
+        "snoozed_until": row.reminders_snoozed_until,
+        "snoozed_by": row.reminders_snoozed_by,
+        "held_until": hold.until(row.not_after) if row.not_after else None,
     }
 
 

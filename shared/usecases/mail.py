@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -22,6 +22,7 @@ class Mail:
     """One mail to one person. ``content`` is what its template shows.
 
     ``message_id`` is a whole ``<left@right>`` (RFC 5322 §3.6.4) and the same for every attempt at the same mail.
+    ``unsubscribe_url`` answers a POST of ``List-Unsubscribe=One-Click`` (RFC 8058).
     """
 
     recipient: str
@@ -30,6 +31,7 @@ class Mail:
     content: object
     message_id: str
     at: datetime
+    unsubscribe_url: str | None = field(default=None, repr=False)
 
 
 class Mailer(Protocol):

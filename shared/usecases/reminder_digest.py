@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Final
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from shared.domain.answers import LinkScope
 from shared.domain.reminders import Urgency, calendar_day, days_left, time_left, urgency
 from shared.domain.rollout import DeploymentState, ServedState
-from shared.models import Account, Certificate, Deployment, Reminder
+from shared.models import Account, Certificate, Deployment, Listener, Reminder
+from shared.usecases.answer_links import answer_url
 from shared.usecases.context import Context
 from shared.usecases.mail import plain
 from shared.usecases.reminder_scan import NOBODY
 
 NAMES_SHOWN: Final = 12
 REGIONS_SHOWN: Final = 40
+LISTENERS_SHOWN: Final = 12
 PEOPLE_SHOWN: Final = 20
 
 _DELIVERY: Final = {
@@ -63,6 +66,11 @@ class Notice:
     told: tuple[str, ...]
     told_more: int
     url: str
+    answer_url: str
+    """Where its reader acknowledges, snoozes or mutes it: a secret of that reader."""
+    listeners: tuple[str, ...] = ()
+    """What clients see it on: ``shop in cn-hangzhou: www.example.com``."""
+    listeners_more: int = 0
 
     @property
     def urgency(self) -> Urgency:
@@ -87,6 +95,7 @@ class Digest:
     account: str
     recipient: str
     notices: tuple[Notice, ...]
+    unsubscribe_url: str
 
     @property
     def subject(self) -> str:
@@ -111,31 +120,44 @@ class Digest:
         if expired:
             have, following = "has" if expired == 1 else "have", self.notices[expired]
             return f"{expired} of {total} certificates {have} expired, the next expires {time_left(following.days)}"
-        return f"{total} certificates expire, the first {time_left(first.days)} ({calendar_day(first.not_after)})"
+        return f"{total} certificates expire, first {time_left(first.days)} ({calendar_day(first.not_after)})"
 
 
 def compose(context: Context, session: Session, reminders: Sequence[Reminder], *, now: datetime) -> Digest:
     """The digest of these reminders, all of one account and one recipient, one a certificate."""
-    ids = {reminder.certificate_id for reminder in reminders}
-    certificates = session.execute(select(Certificate).where(Certificate.id.in_(ids))).scalars().all()
-    places = _places(context, session, ids)
-    told = _told(session, reminders)
+    about = {reminder.certificate_id: reminder for reminder in reminders}
+    certificates = session.execute(select(Certificate).where(Certificate.id.in_(about))).scalars().all()
+    surroundings = _Surroundings(
+        places=_places(context, session, about), listeners=_listeners(session, about), told=_told(session, reminders)
+    )
     notices = (
-        _notice(context, certificate, places.get(certificate.id, []), told.get(certificate.id, []), now=now)
-        for certificate in certificates
+        _notice(context, certificate, about[certificate.id], surroundings, now=now) for certificate in certificates
     )
     first = reminders[0]
     return Digest(
         account=plain(session.get_one(Account, first.account_id).name),
         recipient=first.recipient,
         notices=tuple(sorted(notices, key=lambda notice: (notice.not_after, notice.url))),
+        unsubscribe_url=answer_url(context, first, LinkScope.UNSUBSCRIBE, now=now),
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Surroundings:
+    """What is around certificates, by their id."""
+
+    places: dict[str, list[Place]]
+    listeners: dict[str, list[str]]
+    told: dict[str, list[str]]
+
+
 def _notice(
-    context: Context, certificate: Certificate, places: list[Place], told: list[str], *, now: datetime
+    context: Context, certificate: Certificate, reminder: Reminder, around: _Surroundings, *, now: datetime
 ) -> Notice:
     not_after = certificate.not_after or now
+    places = around.places.get(certificate.id, [])
+    listeners = around.listeners.get(certificate.id, [])
+    told = around.told.get(certificate.id, [])
     title = certificate.common_name or next(iter(certificate.names), certificate.name)
     return Notice(
         title=plain(title, limit=80),
@@ -147,10 +169,32 @@ def _notice(
         days=days_left(not_after, now),
         places=tuple(places[:REGIONS_SHOWN]),
         places_more=max(0, len(places) - REGIONS_SHOWN),
+        listeners=tuple(listeners[:LISTENERS_SHOWN]),
+        listeners_more=max(0, len(listeners) - LISTENERS_SHOWN),
         told=tuple(told[:PEOPLE_SHOWN]),
         told_more=max(0, len(told) - PEOPLE_SHOWN),
         url=f"{context.settings.public_url}/certificates/{certificate.id}",
+        answer_url=answer_url(context, reminder, LinkScope.CERTIFICATE, now=now),
     )
+
+
+def _listeners(session: Session, certificate_ids: Collection[str]) -> dict[str, list[str]]:
+    """The listeners that show it, or that know clients by it."""
+    statement = (
+        select(Listener)
+        .where(
+            or_(Listener.server_certificate_id.in_(certificate_ids), Listener.ca_certificate_id.in_(certificate_ids)),
+            Listener.deleted_at.is_(None),
+        )
+        .order_by(Listener.region, Listener.name)
+    )
+    found: dict[str, list[str]] = {}
+    for listener in session.execute(statement).scalars():
+        hosts = plain(", ".join(listener.hosts), limit=120)
+        line = f"{plain(listener.name)} in {listener.region}: {hosts}"
+        for certificate_id in {listener.server_certificate_id, listener.ca_certificate_id or ""} & set(certificate_ids):
+            found.setdefault(certificate_id, []).append(line)
+    return found
 
 
 def _places(context: Context, session: Session, certificate_ids: Iterable[str]) -> dict[str, list[Place]]:

@@ -17,6 +17,7 @@ from shared.domain.retries import backoff, is_retryable
 from shared.errors import CertfleetError
 from shared.models import Certificate, Reminder, leases
 from shared.telemetry import describe_exception
+from shared.usecases.answers import is_unsubscribed
 from shared.usecases.context import Context
 from shared.usecases.mail import Mail, Mailer, Template, message_id
 from shared.usecases.reminder_digest import Digest, compose
@@ -70,7 +71,7 @@ def _claim(context: Context, session: Session, reminder_id: str, *, now: datetim
     session.refresh(reminder)
     fences = {reminder_id: fence} | _claim_companions(context, session, reminder, now=now)
     rows = session.execute(select(Reminder).where(Reminder.id.in_(fences)).order_by(Reminder.id)).scalars().all()
-    wanted = _suppress_unwanted(session, rows)
+    wanted = _suppress_unwanted(session, rows, now=now)
     if not wanted:
         return None
     identity = wanted[0].message_id or message_id(
@@ -113,11 +114,15 @@ def _claim_companions(context: Context, session: Session, reminder: Reminder, *,
     return {row_id: fence for row_id, fence in claims.items() if fence is not None}
 
 
-def _suppress_unwanted(session: Session, rows: Sequence[Reminder]) -> list[Reminder]:
-    """Settle notices whose certificate was replaced, muted or deleted meanwhile, or that a nearer one has overtaken."""
+def _suppress_unwanted(session: Session, rows: Sequence[Reminder], *, now: datetime) -> list[Reminder]:
+    """Settle notices that a nearer one has overtaken, or that nobody wants any more.
+
+    Meanwhile the certificate was replaced, muted, held or deleted, or the recipient has unsubscribed.
+    """
     certificates = {row.certificate_id for row in rows}
-    still = select(Certificate.id).where(Certificate.id.in_(certificates), *is_reminded())
-    reminded = set(session.execute(still).scalars())
+    still = select(Certificate.id).where(Certificate.id.in_(certificates), *is_reminded(now))
+    is_gone = is_unsubscribed(session, rows[0].account_id, rows[0].recipient)
+    reminded = set() if is_gone else set(session.execute(still).scalars())
     nearest = _nearest(session, certificates, rows[0].recipient)
     wanted = []
     for row in rows:
@@ -146,6 +151,7 @@ def _mail(claim: _Claim, *, now: datetime) -> Mail:
         content=claim.digest,
         message_id=claim.message_id,
         at=now,
+        unsubscribe_url=claim.digest.unsubscribe_url,
     )
 
 

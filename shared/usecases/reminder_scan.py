@@ -18,6 +18,7 @@ from shared.domain.reminders import EXPIRED, Band, ReminderState, bands, days_le
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Account, Certificate, PeriodicRun, Reminder
+from shared.usecases.answers import is_held, subscribed
 from shared.usecases.context import Context
 from shared.usecases.periodic import Periodic, note_run
 from shared.wakeups import Task, WakeUp
@@ -126,7 +127,7 @@ def _due(session: Session, band: Band, *, since: datetime | None, now: datetime)
         .select_from(Certificate)
         .join(Account, Account.id == Certificate.account_id)
         .join(people, true())
-        .where(*is_reminded(), *_is_in(band, since=since, now=now), ~_is_told(people.c.recipient, band))
+        .where(*is_reminded(now), *_is_in(band, since=since, now=now), ~_is_told(people.c.recipient, band))
         .order_by(Certificate.not_after, Certificate.id)
         .limit(BATCH)
         .with_for_update(of=Certificate, key_share=True)
@@ -134,8 +135,8 @@ def _due(session: Session, band: Band, *, since: datetime | None, now: datetime)
     return session.execute(statement).all()
 
 
-def is_reminded() -> tuple[ColumnElement[bool], ...]:
-    """Which certificates get notices at all: valid, not muted, not replaced. The one place that says so.
+def is_reminded(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """Which certificates get notices at all: valid, not muted, not held, not replaced. The one place that says so.
 
     The first two are written as in the index ``ix_certificates_expiry``, as literals, so that it serves the query. A
     replaced certificate is left alone from the moment of its replacement; that its successor is also *served*
@@ -145,6 +146,7 @@ def is_reminded() -> tuple[ColumnElement[bool], ...]:
     return (
         Certificate.state == literal_column("'valid'"),
         ~Certificate.reminders_muted,
+        ~is_held(now),
         Certificate.replaced_by_id.is_(None),
     )
 
@@ -163,10 +165,11 @@ def _is_in(band: Band, *, since: datetime | None, now: datetime) -> tuple[Column
 
 
 def _recipients() -> ColumnElement[Any]:
-    """The certificate's contacts, else the account's, else ``NOBODY``."""
+    """The certificate's contacts, else the account's, else ``NOBODY``; without those who have unsubscribed."""
+    own, general = subscribed(Certificate.contacts), subscribed(Account.contacts)
     return case(
-        (func.cardinality(Certificate.contacts) > 0, Certificate.contacts),
-        (func.cardinality(Account.contacts) > 0, Account.contacts),
+        (func.cardinality(own) > 0, own),
+        (func.cardinality(general) > 0, general),
         else_=cast(array([NOBODY]), ARRAY(String)),
     )
 

@@ -26,6 +26,7 @@ def notice(**overrides: Any) -> Notice:
         "told": ("ops@example.com",),
         "told_more": 0,
         "url": "https://certfleet.example.net/certificates/crt_01",
+        "answer_url": "https://certfleet.example.net/answer/one.signed",
     }
     return Notice(**values | overrides)
 
@@ -35,6 +36,7 @@ def digest(*notices: Notice, **overrides: Any) -> Digest:
         "account": "default",
         "recipient": "ops@example.com",
         "notices": notices or (notice(),),
+        "unsubscribe_url": "https://certfleet.example.net/answer/two.signed",
     }
     return Digest(**values | overrides)
 
@@ -48,5 +50,6 @@ def reminder_mail(content: Digest | None = None, **overrides: Any) -> Mail:
         "content": content,
         "message_id": message_id("reminder", ["rem_1"], sender="certfleet@example.net"),
         "at": NOW,
+        "unsubscribe_url": content.unsubscribe_url,
     }
     return Mail(**values | overrides)

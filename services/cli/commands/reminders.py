@@ -10,10 +10,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from services.cli.operating import operating, state_dir_option
 from shared.domain.reminders import EXPIRED
+from shared.usecases import calendar_feeds
+from shared.usecases.accounts import find_account
 from shared.usecases.reminder_scan import ScanResult, scan
+from shared.usecases.tokens import Caller
 
 
 @click.group("reminders")
@@ -35,6 +39,64 @@ def run(*, as_json: bool, state_dir: Path | None) -> None:
         click.echo(json.dumps(asdict(result)))
         return
     _print(result)
+
+
+@command.group("calendar")
+def calendar() -> None:
+    """Addresses at which calendars read when an account's certificates expire."""
+
+
+_account_option = click.option("--account", required=True, help="The account's name.")
+
+
+@calendar.command("create")
+@_account_option
+@click.option("--name", default="Calendar", show_default=True, help="Who or what reads it.")
+@state_dir_option
+def create(account: str, name: str, state_dir: Path | None) -> None:
+    """Make a feed and print its address. It is shown this once only; who knows it can read it."""
+    with operating(state_dir) as context, context.transaction() as session:
+        caller = _operator(session, account)
+        _, url = calendar_feeds.create_feed(context, session, caller, name=name, now=datetime.now(UTC))
+    click.echo(url)
+
+
+@calendar.command("list")
+@_account_option
+@state_dir_option
+def show(account: str, state_dir: Path | None) -> None:
+    """List the account's feeds, never their addresses."""
+    with operating(state_dir) as context, context.transaction() as session:
+        for feed in calendar_feeds.list_feeds(session, _operator(session, account).account_id):
+            click.echo(f"{feed.id}  {feed.name}  made {feed.created_at:%Y-%m-%d}")
+
+
+@calendar.command("rotate")
+@_account_option
+@click.argument("feed_id")
+@state_dir_option
+def rotate(account: str, feed_id: str, state_dir: Path | None) -> None:
+    """Give the feed FEED_ID a new address and print it; the old one finds nothing any more."""
+    with operating(state_dir) as context, context.transaction() as session:
+        caller = _operator(session, account)
+        url = calendar_feeds.rotate_feed(context, session, caller, feed_id, now=datetime.now(UTC))
+    click.echo(url)
+
+
+@calendar.command("revoke")
+@_account_option
+@click.argument("feed_id")
+@state_dir_option
+def revoke(account: str, feed_id: str, state_dir: Path | None) -> None:
+    """Revoke the feed FEED_ID: its address finds nothing any more."""
+    with operating(state_dir) as context, context.transaction() as session:
+        calendar_feeds.revoke_feed(session, _operator(session, account), feed_id, now=datetime.now(UTC))
+    click.echo(f"{feed_id} is revoked.")
+
+
+def _operator(session: Session, account: str) -> Caller:
+    """Who works on this machine, as the account's audit shows it."""
+    return Caller(account_id=find_account(session, name=account).id, token_id="operator", scopes=frozenset())  # noqa: S106 - a name
 
 
 def _print(result: ScanResult) -> None:

@@ -15,7 +15,7 @@ from tests.support.fleet import REGIONS
 CERTIFICATE_FIELDS = {
     *("id", "name", "type", "source", "state", "common_name", "names", "subject", "issuer", "serial"),
     *("not_before", "not_after", "key_algorithm", "fingerprint_sha1", "fingerprint_sha256", "chain", "findings"),
-    *("contacts", "tags", "reminders_muted", "replaces", "replaced_by", "created_at", "deployments"),
+    *("contacts", "tags", "reminders_muted", "reminders", "replaces", "replaced_by", "created_at", "deployments"),
     *("managed_certificate_id", "auto_renew", "renew_before_days"),
 }
 DEPLOYMENT_FIELDS = {

@@ -60,3 +60,19 @@ def test_it_answers_as_data_and_finds_nothing_twice(fleet: Fleet, environment: d
 
     assert first == {"events": 1, "reminders": 1, "without_recipient": 0, "by_threshold": {"7": 1}}
     assert second == {"events": 0, "reminders": 0, "without_recipient": 0, "by_threshold": {}}
+
+
+def test_calendar_feeds_are_made_listed_rotated_and_revoked(environment: dict[str, str]) -> None:
+    account = ("--account", "default")
+    made = certfleet(environment, "reminders", "calendar", "create", *account, "--name", "Operations").output.strip()
+    listed = certfleet(environment, "reminders", "calendar", "list", *account).output
+    feed_id = listed.split()[0]
+    rotated = certfleet(environment, "reminders", "calendar", "rotate", *account, feed_id).output.strip()
+
+    assert made.startswith("http://127.0.0.1:8080/calendar/")
+    assert made.endswith(".ics")
+    assert rotated != made
+    assert "Operations" in listed
+    assert made.rpartition("/")[2] not in listed
+    assert certfleet(environment, "reminders", "calendar", "revoke", *account, feed_id).exit_code == 0
+    assert certfleet(environment, "reminders", "calendar", "list", *account).output == ""

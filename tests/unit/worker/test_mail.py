@@ -58,9 +58,46 @@ def test_the_headers_say_who_when_and_that_a_machine_writes() -> None:
     assert message["Date"] == "Mon, 23 Nov 2026 12:00:00 +0000"
     assert message["Message-ID"].endswith("@example.net>")
     assert message["Auto-Submitted"] == "auto-generated"
-    assert "List-Unsubscribe" not in message
+    assert message["List-Unsubscribe"] == "<https://certfleet.example.net/answer/two.signed>"
+    assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert message.get_content_type() == "multipart/alternative"
     assert [each.get_content_type() for each in message.iter_parts()] == ["text/plain", "text/html"]
+
+
+def test_a_long_address_to_unsubscribe_stays_one_readable_line() -> None:
+    url = f"https://certfleet.example.net/answer/{'x' * 200}.{'y' * 43}"
+
+    raw = build_message(reminder_mail(unsubscribe_url=url), sender=SENDER).as_bytes()
+
+    assert f"\r\nList-Unsubscribe: <{url}>\r\n".encode() in raw
+
+
+def test_one_click_is_offered_over_https_only() -> None:
+    message = build_message(reminder_mail(unsubscribe_url="http://127.0.0.1:8080/answer/x"), sender=SENDER)
+
+    assert message["List-Unsubscribe"] == "<http://127.0.0.1:8080/answer/x>"
+    assert "List-Unsubscribe-Post" not in message
+
+
+def test_no_address_to_unsubscribe_can_add_a_header() -> None:
+    with pytest.raises(ValueError, match="linefeed"):
+        build_message(reminder_mail(unsubscribe_url="https://x/\r\nBcc: evil@example.com"), sender=SENDER)
+
+
+def test_each_certificate_has_one_link_to_it_one_to_answer_and_its_listeners() -> None:
+    content = digest(notice(listeners=("shop in cn-hangzhou: www.example.com",), listeners_more=2))
+    message = build_message(reminder_mail(content), sender=SENDER)
+
+    for subtype in ("plain", "html"):
+        text = part(message, subtype)
+        for words in (
+            "https://certfleet.example.net/certificates/crt_01",
+            "https://certfleet.example.net/answer/one.signed",
+            "https://certfleet.example.net/answer/two.signed",
+            "shop in cn-hangzhou: www.example.com",
+            "and 2 more",
+        ):
+            assert text.count(words) == 1, words
 
 
 def test_every_line_of_the_message_is_short_ascii_with_crlf() -> None:
@@ -125,7 +162,7 @@ def test_a_message_id_depends_on_the_notices_and_not_on_their_order() -> None:
         ((1,), "api.example.com expires in 1 day (24 Nov 2026)"),
         ((0,), "api.example.com expires in less than a day (23 Nov 2026)"),
         ((-3,), "api.example.com has expired (20 Nov 2026)"),
-        ((1, 7, 30), "3 certificates expire, the first in 1 day (24 Nov 2026)"),
+        ((1, 7, 30), "3 certificates expire, first in 1 day (24 Nov 2026)"),
         ((-3, 7, 30), "1 of 3 certificates has expired, the next expires in 7 days"),
         ((-3, -2, 30), "2 of 3 certificates have expired, the next expires in 30 days"),
         ((-3, -2), "2 certificates have expired"),
