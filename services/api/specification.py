@@ -75,6 +75,7 @@ _IN_PATHS: Final = {
     "job_id": "Job id.",
     "kind": "`certificate`, `private_key` or `ca`.",
     "region": "Region id.",
+    "replay_id": "Replay id.",
     "webhook_id": "Endpoint id.",
 }
 """What stands for what in an address."""
