@@ -146,9 +146,16 @@ class ChaoticDriver:
             journal.write(json.dumps(line) + "\n")
 
     def _spoil(self) -> None:
-        """A sick disk: what was written is empty now, and nobody was told."""
+        """A sick disk: what was written is empty now, and nobody was told.
+
+        Each object once: a second repair of one comes minutes after the first (``shared/domain/repairs.py``).
+        """
+        marks = self._journal.with_suffix(".spoiled")
+        spoiled = set(marks.read_text().splitlines()) if marks.exists() else set()
         written = sorted((self._directory / "current").glob("*.pem"), key=lambda file: file.stat().st_mtime)
-        if written:
+        if written and written[-1].name not in spoiled:
+            with marks.open("a") as names:
+                names.write(f"{written[-1].name}\n")
             written[-1].write_bytes(b"")
 
 
