@@ -57,7 +57,7 @@ def _make() -> None:
         _run([sys.executable, "-m", "venv", VENV])
     print("Installing what deploy/requirements/dev.txt lists …", flush=True)
     pip = [VENV / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    _run([*pip, "--require-hashes", "--requirement", LOCK_FILE])
+    _run([*pip, "--require-hashes", "--no-deps", "--requirement", LOCK_FILE])
     _run([*pip, "--no-deps", "--no-build-isolation", "--editable", ROOT])
     STAMP.write_text(_digest(), encoding="ascii")
 

@@ -11,7 +11,7 @@ compile() { # FILE SOURCE OPTIONS…
     shift
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header "$@" \
         --output-file "$here/$file.new" >/dev/null
-    { echo "# Written by make lock. Install with: pip install --require-hashes -r $file"; cat "$here/$file.new"; } >"$here/$file"
+    { echo "# Written by make lock. Install with: pip install --require-hashes --no-deps -r $file"; cat "$here/$file.new"; } >"$here/$file"
     rm "$here/$file.new"
 }
 
