@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from marshmallow import fields
+from marshmallow.validate import Length
 
-from shared.schemas.base import Answer, instant, optional_text, text
+from shared.schemas.base import Answer, PageQuery, instant, optional_text, text
+
+
+class AuditQuery(PageQuery):
+    """Filters of the list of deeds."""
+
+    actor = fields.String(
+        load_default=None, validate=Length(1, 300), metadata={"description": "Only what this one did, as in `actor`."}
+    )
+    action = fields.String(
+        load_default=None,
+        validate=Length(1, 100),
+        metadata={"description": "Only this action, or with the noun alone (`certificate`) all of that noun."},
+    )
+    target = fields.String(
+        load_default=None, validate=Length(1, 100), metadata={"description": "Only what was done to this id."}
+    )
 
 
 class AuditEntryOut(Answer):

@@ -9,19 +9,20 @@ from apiflask.types import ResponseReturnValueType
 from services.api.calls import authorized, current_call
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
-from shared.schemas.audit import AuditPage
-from shared.schemas.base import PageQuery
+from shared.schemas.audit import AuditPage, AuditQuery
 from shared.usecases import audit
+from shared.usecases.audit import AuditFilters
 
 blueprint = Resource("audit", __name__, tag="Audit")
 
 
 @blueprint.get("/v1/audit")
 @authorized(Scope.READ)
-@blueprint.takes(PageQuery, location="query")
+@blueprint.takes(AuditQuery, location="query")
 @blueprint.answers(AuditPage)
 def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
     """List who did what, newest first."""
     call = current_call()
-    found = audit.list_entries(call.session, call.caller, call.page(query_data))
+    page = call.page(query_data)
+    found = audit.list_entries(call.session, call.caller, AuditFilters(**query_data), page)
     return {"items": found.items, "next_cursor": found.next_cursor}
