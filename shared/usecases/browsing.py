@@ -112,6 +112,12 @@ def certificate_document(session: Session, certificate: Certificate) -> Document
     return _certificate_documents(session, [certificate])[0]
 
 
+def names_of_certificates(session: Session, caller: Caller, certificate_ids: Iterable[str]) -> dict[str, str]:
+    """What the account's certificates are called, by id; deleted ones, and others', are left out."""
+    wanted = _own_certificates(caller).where(Certificate.id.in_(set(certificate_ids)))
+    return {row[0]: row[1] for row in session.execute(wanted.with_only_columns(Certificate.id, Certificate.name))}
+
+
 def list_jobs(session: Session, caller: Caller, filters: JobFilters, page: PageRequest) -> Page[Document]:
     """The account's jobs that match, newest first.
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from shared.config.regions import Region
 from shared.domain.certificates import CertificateType
 from shared.domain.rollout import DeploymentState
+from shared.errors import NotFound
 from shared.models import Balancer, Deployment
 from shared.usecases import circuits
 from shared.usecases.context import Context
@@ -38,6 +39,18 @@ def list_regions(context: Context, session: Session, caller: Caller, *, now: dat
         }
         for region in context.settings.regions.values()
     ]
+
+
+def get_region(context: Context, session: Session, caller: Caller, region_id: str, *, now: datetime) -> dict[str, Any]:
+    """One of them.
+
+    Raises:
+        NotFound: none of that id is declared.
+    """
+    for document in list_regions(context, session, caller, now=now):
+        if document["id"] == region_id:
+            return document
+    raise NotFound("There is no such region.", hint="GET /v1/regions lists them.")
 
 
 def _document(region: Region, used: dict[tuple[str, str], int]) -> dict[str, Any]:

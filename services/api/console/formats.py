@@ -53,10 +53,31 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "mismatch": (N_("something else is served"), "bad"),
     "unreachable": (N_("unreachable"), "bad"),
     "not_checked": (N_("not checked"), "quiet"),
+    "closed": (N_("tried as usual"), "good"),
+    "half_open": (N_("the next try decides"), "warn"),
+    "open": (N_("left alone for now"), "bad"),
     "error": (N_("error"), "bad"),
     "warning": (N_("warning"), "warn"),
     "fixed": (N_("fixed for you"), "good"),
 }
+
+
+_KINDS: Final[Mapping[str, str]] = {
+    "create": N_("Create"),
+    "deploy": N_("Add regions"),
+    "retry": N_("Retry"),
+    "renew": N_("Renew"),
+    "replace": N_("Replace"),
+    "remove": N_("Remove"),
+    "create_listener": N_("Create listener"),
+    "change_listener": N_("Change listener"),
+    "delete_listener": N_("Delete listener"),
+}
+
+
+def job_kind(kind: str) -> str:
+    """What a job does, as a title."""
+    return _(_KINDS[kind]) if kind in _KINDS else kind.replace("_", " ")
 
 
 def badge(state: str) -> Badge:
@@ -116,6 +137,7 @@ _UNITS: Final[tuple[tuple[int, Callable[[int], str]], ...]] = (
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "badge": badge,
+    "job_kind": job_kind,
     "expiry": expiry,
     "moment": moment,
     "day": day,

@@ -47,6 +47,10 @@ class Visit:
         cursor = request.args.get("cursor") or None
         return PageRequest(limit=limit, cursor=cursor, binding=(self.caller.account_id, request.path, *named))
 
+    def first_page(self, *, limit: int) -> PageRequest:
+        """The first rows of a list that is not this address's own, whatever ``?cursor=`` says."""
+        return PageRequest(limit=limit, cursor=None, binding=(self.caller.account_id, request.path))
+
     def say(self, text: str) -> None:
         """Let the session's next page say it: a form's outcome, before a redirect. Translated already."""
         sign_in.note(self.session, self.signed_in, text)

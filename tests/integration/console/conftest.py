@@ -1,7 +1,8 @@
-"""Fixtures: the API around a fleet of directory regions on a real database."""
+"""Fixtures: the API around a fleet on a real database: of directory regions, or of balancers that clients can reach."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.support.api import Api, build_api
-from tests.support.fleet import build_fleet
+from tests.support.fleet import REGIONS, build_fleet
+from tests.support.memory_balancers import SITE, forget_balancers, memory_region
 
 
 @pytest.fixture
@@ -18,3 +20,14 @@ def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
     with capture_logs() as logs:
         yield build_api(fleet, logs=logs)
     fleet.context.database.close()
+
+
+@pytest.fixture
+def reachable(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
+    """The same with balancers in memory, so that there are listeners, handshakes and drift."""
+    monkeypatch.setattr(sys, "path", [str(SITE), *sys.path])
+    forget_balancers()
+    fleet = build_fleet(database_url, tmp_path, regions=[memory_region(name) for name in REGIONS])
+    yield build_api(fleet)
+    fleet.context.database.close()
+    forget_balancers()

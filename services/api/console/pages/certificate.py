@@ -36,7 +36,7 @@ def show(certificate_id: str) -> str:
     """Everything about it. Two statements for itself, one each for listeners and jobs."""
     visit = current_visit()
     certificate, listeners = _with_listeners(certificate_id)
-    page = visit.page({}, limit=NEAR)
+    page = visit.first_page(limit=NEAR)
     jobs = browsing.list_jobs(visit.session, visit.caller, JobFilters(certificate_id=certificate_id), page).items
     return render(
         "certificate.html",
@@ -111,7 +111,7 @@ def _with_listeners(certificate_id: str) -> tuple[dict[str, Any], list[dict[str,
     visit = current_visit()
     certificate = browsing.get_certificate(visit.session, visit.caller, certificate_id)
     filters = ListenerFilters(certificate_id=certificate_id)
-    found = list_listeners(visit.session, visit.caller, filters, visit.page({}, limit=NEAR))
+    found = list_listeners(visit.session, visit.caller, filters, visit.first_page(limit=NEAR))
     return certificate, found.items
 
 
