@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -100,6 +100,25 @@ def expiry(not_after: datetime | None, now: datetime) -> Badge:
     return Badge(word=words, tone="warn" if left <= SOON else "good")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alike:
+    """Regions in which a certificate is in the same state. ``served`` is set where it is deployed."""
+
+    state: str
+    served: str | None
+    regions: list[str]
+
+
+def by_state(deployments: Iterable[Mapping[str, Any]]) -> list[Alike]:
+    """A certificate's regions, those that are alike together; first the largest group."""
+    found: dict[tuple[str, str | None], list[str]] = {}
+    for one in deployments:
+        served = one["served"]["state"] if one["state"] == "deployed" else None
+        found.setdefault((one["state"], served), []).append(one["region"])
+    alike = [Alike(state=state, served=served, regions=regions) for (state, served), regions in found.items()]
+    return sorted(alike, key=lambda one: -len(one.regions))
+
+
 def moment(at: datetime | None) -> str:
     """A time to the minute, in UTC and saying so."""
     return f"{at:%Y-%m-%d %H:%M} UTC" if at else NOTHING
@@ -137,6 +156,7 @@ _UNITS: Final[tuple[tuple[int, Callable[[int], str]], ...]] = (
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "badge": badge,
+    "by_state": by_state,
     "job_kind": job_kind,
     "expiry": expiry,
     "moment": moment,

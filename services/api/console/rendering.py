@@ -8,7 +8,7 @@ from typing import Any, cast
 from flask import current_app, g, request
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from services.api.console import formats, language, visits
+from services.api.console import formats, language, theme, visits
 from services.api.console.assets import Assets
 from services.api.console.forms import FIELD, form_token
 from shared.usecases import sign_in
@@ -49,7 +49,9 @@ def render(template: str, **values: Any) -> str:
         csrf_token=form_token(g.get("before_token") or cookie),
         language=language.language(),
         html_language=language.HTML_LANGUAGES[language.language()],
+        theme=theme.theme(),
         path=request.path,
+        here=request.full_path.rstrip("?") if request.method == "GET" else "/",
         request_id=g.get("request_id", ""),
         **values,
     )

@@ -97,6 +97,14 @@ def forget_session(response: AnyResponse) -> None:
     response.delete_cookie(_name(_SESSION), path="/", secure=is_https(), httponly=True, samesite="Lax")
 
 
+def next_page(otherwise: str) -> str:
+    """Where a form says to go on (``next``); only ever a path of ours."""
+    wanted = request.values.get("next", "")
+    is_path = wanted.startswith("/") and not wanted.startswith("//")
+    is_plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted  # browsers drop tabs, turn backslashes
+    return wanted if is_path and is_plain else otherwise
+
+
 def is_https() -> bool:
     """Whether browsers reach us by https: as the operator says, since a proxy may stand before us."""
     return current_context().settings.public_url.startswith("https://")

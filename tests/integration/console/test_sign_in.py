@@ -20,6 +20,7 @@ OPEN = {
     "/sign-in",
     "/sign-in/<token>",
     "/language",
+    "/theme",
     "/static/<path:name>",
 }
 GOOD = {"email": EMAIL, "password": PASSWORD}
@@ -289,13 +290,3 @@ def test_no_page_has_anything_inline(api: Api) -> None:
         assert " style=" not in page
         assert "<script>" not in page
         assert " onclick=" not in page
-
-
-def test_the_language_is_the_browsers_until_one_is_chosen(api: Api) -> None:
-    one = browser(api)
-    chinese = one.get("/sign-in", headers={"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.5"})
-    assert '<html lang="zh-Hans">' in chinese.text
-    assert "登录" in chinese.text
-    assert one.http.post("/language", data={"language": "en", "next": "/sign-in"}).status_code == 303
-    english = one.get("/sign-in", headers={"Accept-Language": "zh-CN"})
-    assert '<html lang="en">' in english.text

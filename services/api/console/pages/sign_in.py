@@ -1,4 +1,4 @@
-"""Sign in by password or by link, sign out, and choose a language."""
+"""Sign in by password or by link, and sign out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from services.api.calls import current_context, current_time
 from services.api.console import visits
 from services.api.console.blueprint import Pages, signed_in
 from services.api.console.forms import check_form
-from services.api.console.language import COOKIE, LANGUAGES, N_
+from services.api.console.language import N_
 from services.api.console.rendering import render
 from services.api.errors import status_of
 from shared.crypto.tokens import new_token
@@ -87,16 +87,6 @@ def leave() -> AnyResponse:
     return response
 
 
-@blueprint.post("/language")
-def choose_language() -> AnyResponse:
-    """Remember the language in a cookie. It changes nothing else, so no token is asked for."""
-    response = redirect(_next(), HTTPStatus.SEE_OTHER)
-    chosen = request.form.get("language", "")
-    if chosen in LANGUAGES:
-        response.set_cookie(COOKIE, chosen, max_age=31_536_000, secure=visits.is_https(), httponly=True, samesite="Lax")
-    return response
-
-
 def _by_password(email: str, password: str) -> str:
     """Counted first and for itself, so that a refusal does not take the count back."""
     context, now = current_context(), current_time()
@@ -111,7 +101,7 @@ def _by_password(email: str, password: str) -> str:
 
 
 def _form(*, email: str, error: CertfleetError | None = None) -> Response:
-    response = _before_page("sign_in.html", email=email, error=error, next=_next())
+    response = _before_page("sign_in.html", email=email, error=error, next=visits.next_page(HOME))
     if error is not None:
         response.status_code = status_of(error)
     return response
@@ -127,17 +117,9 @@ def _before_page(template: str, **values: object) -> Response:
 
 
 def _signed_in(token: str) -> AnyResponse:
-    response = redirect(_next(), HTTPStatus.SEE_OTHER)
+    response = redirect(visits.next_page(HOME), HTTPStatus.SEE_OTHER)
     visits.keep_session(response, token)
     return response
-
-
-def _next() -> str:
-    """Where to go on; only ever a path of ours."""
-    wanted = request.values.get("next", "")
-    is_path = wanted.startswith("/") and not wanted.startswith("//")
-    is_plain = wanted.isascii() and wanted.isprintable() and "\\" not in wanted  # browsers drop tabs, turn backslashes
-    return wanted if is_path and is_plain else HOME
 
 
 def _browser() -> str:
