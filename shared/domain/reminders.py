@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from shared.config.settings import REMINDER_THRESHOLDS
+from shared.domain.deadlines import Validity
 
 DAY: Final = timedelta(days=1)
 
@@ -47,19 +48,6 @@ class Urgency(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Validity:
-    """From when until when a certificate is valid, both ends included (RFC 5280 §4.1.2.5)."""
-
-    not_before: datetime
-    not_after: datetime
-
-    @property
-    def lifetime(self) -> timedelta:
-        """All of it."""
-        return self.not_after - self.not_before
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
     """The stretch of time in which ``threshold`` is the nearest crossed one, by the time that is left.
 
@@ -88,12 +76,34 @@ def due_threshold(
     It is the nearest crossed one, whatever was missed before it; once it or a nearer one is recorded, never a farther
     one again. ``thresholds`` are days before expiry without ``EXPIRED``, which is always watched.
     """
+    band = crossed(validity, now, thresholds=thresholds)
+    if band is None or not counts(band, validity) or any(past <= band.threshold for past in recorded):
+        return None
+    return band.threshold
+
+
+def crossed(validity: Validity, now: datetime, *, thresholds: Sequence[int]) -> Band | None:
+    """The nearest crossed threshold, whether it counts or not; ``None``: the end is farther than all of them."""
     left = validity.not_after - now
-    for band in bands(tuple(thresholds)):
-        if band.holds(left):
-            is_silent = validity.lifetime < band.shortest_life or any(past <= band.threshold for past in recorded)
-            return None if is_silent else band.threshold
-    return None
+    return next((band for band in bands(tuple(thresholds)) if band.holds(left)), None)
+
+
+def counts(band: Band, validity: Validity) -> bool:
+    """Whether the certificate lives long enough for the threshold (see ``YOUNG``)."""
+    return validity.lifetime >= band.shortest_life
+
+
+def next_crossing(validity: Validity, now: datetime, *, thresholds: Sequence[int]) -> datetime | None:
+    """The first instant after ``now`` at which another threshold is crossed that counts; ``None``: none will be.
+
+    Threshold t is crossed when less than t + 1 days are left, so one microsecond after that boundary.
+    """
+    ahead = (
+        validity.not_after - band.opens + datetime.resolution
+        for band in bands(tuple(thresholds))
+        if counts(band, validity) and validity.not_after - band.opens >= now
+    )
+    return min(ahead, default=None)
 
 
 @cache

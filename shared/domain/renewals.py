@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Final
 
-from shared.domain.reminders import Validity
+from shared.domain.deadlines import Validity
 
 PART: Final = 3
 """A third of the life before the end, unless days are set: what Let's Encrypt recommends."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, false
+from sqlalchemy import CheckConstraint, ForeignKey, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
@@ -23,7 +23,21 @@ class Account(Base):
     """Whether managed certificates that do not say themselves are renewed without being asked to."""
     renew_before_days: Mapped[int | None]
     """How long before their end; null: a third of their life."""
+    reminder_thresholds: Mapped[list[int] | None]
+    """Days before the end, farthest first; empty: only what has expired; null: the usual ones."""
+    time_zone: Mapped[str] = mapped_column(default="UTC", server_default="UTC")
+    """A name of the IANA time zone database; in it the quiet window is meant."""
+    quiet_from: Mapped[time | None]
+    quiet_until: Mapped[time | None]
+    """Between the two, on the wall clock of ``time_zone``, only urgent mail goes out; null both: always any."""
+    reminders_recheck_after: Mapped[str | None]
+    """The account's certificates with ids beyond this one are still to be looked at, because settings changed."""
     created_at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint("(quiet_from IS NULL) = (quiet_until IS NULL)", name="quiet_window"),
+        Index("ix_accounts_to_recheck", "id", postgresql_where=text("reminders_recheck_after IS NOT NULL")),
+    )
 
 
 class ApiToken(Base):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
+
+LOOK_NOW: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""As ``next_notice_at``: the next scan looks at it, whatever time it is."""
 
 
 class Certificate(Base):
@@ -45,6 +48,15 @@ class Certificate(Base):
     reminders_snoozed_until: Mapped[datetime | None]
     """Never later than the floor before its end: ``shared.domain.answers``."""
     reminders_snoozed_by: Mapped[str | None]
+    reminder_thresholds: Mapped[list[int] | None]
+    """Days before the end, farthest first; empty: only once it has expired; null: as its account says."""
+    ends_first_at: Mapped[datetime | None]
+    """When the first of what is sent with it ends (``shared.domain.deadlines``); never later than its own end."""
+    ends_last_at: Mapped[datetime | None]
+    """When the last of it ends that is worth a notice."""
+    next_notice_at: Mapped[datetime | None] = mapped_column(default=LOOK_NOW, server_default=text("to_timestamp(0)"))
+    """From this instant on the scan looks at it; before, nothing can be due unless something is changed, and then
+    whoever changes it sets ``LOOK_NOW``. Null: never again."""
     auto_renew: Mapped[bool | None]
     """Whether it is renewed without being asked to; null: as its account says."""
     renew_before_days: Mapped[int | None]
@@ -57,7 +69,13 @@ class Certificate(Base):
     __table_args__ = (
         Index("ix_certificates_account_id_id", "account_id", "id"),
         Index("ix_certificates_account_id_fingerprint", "account_id", "fingerprint_sha256"),
-        Index("ix_certificates_expiry", "not_after", postgresql_where=text("state = 'valid' AND NOT reminders_muted")),
+        Index(
+            "ix_certificates_next_notice",
+            "next_notice_at",
+            "id",
+            postgresql_where=text("state = 'valid' AND NOT reminders_muted"),
+        ),
+        Index("ix_certificates_account_id_ends_first_at", "account_id", "ends_first_at", "id"),
         Index("ix_certificates_account_id_not_after", "account_id", "not_after"),
         Index(
             "ix_certificates_renewable",

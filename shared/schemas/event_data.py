@@ -9,6 +9,7 @@ from marshmallow.validate import OneOf
 
 from shared.domain.certificates import CertificateType
 from shared.domain.rollout import CANCELLED, DeploymentState, JobKind, JobState
+from shared.domain.succession import Lack
 from shared.schemas.base import Instant, optional_text, text
 
 
@@ -88,20 +89,48 @@ class ValidationData(Schema):
     findings_at = text("Where all of them are, then: a path of this API.")
 
 
+class ChainLinkData(Schema):
+    """One certificate of what is sent."""
+
+    position = fields.Integer(required=True, metadata={"description": "Its place as sent; 0 is the first."})
+    subject = text("Its subject.", required=True)
+    fingerprint_sha256 = text("In hex.", required=True)
+
+
+class LackData(Schema):
+    """Why a replaced certificate still matters."""
+
+    region = text("Where; left out when it is so everywhere.")
+    lack = text(
+        "`new_not_ready`, `old_served`, `old_present` (held, and no listener shows it), `new_not_deployed` or "
+        "`new_not_served`.",
+        required=True,
+        validate=OneOf([lack.value for lack in Lack]),
+    )
+
+
 class ExpiryData(Schema):
-    """A certificate that nears its end, or is past it."""
+    """A certificate, or one of its chain or bundle, that nears its end, or is past it."""
 
     certificate_id = text("The certificate.", required=True)
     name = text("What it is called.", required=True)
     common_name = optional_text("The subject's common name.", required=True)
     type = text("`server` or `ca`.", required=True, validate=OneOf([kind.value for kind in CertificateType]))
     fingerprint_sha256 = optional_text("Of the certificate, in hex.", required=True)
-    not_after = Instant(required=True, metadata={"description": "The last valid second."})
+    not_after = Instant(required=True, metadata={"description": "The last valid second of what ends."})
     threshold = fields.Integer(
         required=True, metadata={"description": "Which threshold was crossed, in days before; -1: expired."}
     )
     days_left = fields.Integer(required=True, metadata={"description": "Whole days from the event to `not_after`."})
     notified = fields.Integer(required=True, metadata={"description": "How many recipients get a mail about it."})
+    chain_certificate = fields.Nested(
+        ChainLinkData,
+        metadata={"description": "What ends, when it is not the certificate itself but one of its chain or bundle."},
+    )
+    replaced_by = text("What took its place, when that is not served everywhere yet.")
+    lacking = fields.List(
+        fields.Nested(LackData), metadata={"description": "With `replaced_by`: where that is not so, and why."}
+    )
 
 
 class DeletedData(Schema):

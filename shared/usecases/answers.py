@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, String, and_, delete, func, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from shared.domain.answers import FLOOR, floor_of
+from shared.domain.answers import floor_of
 from shared.domain.certificates import CertificateState
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Account, Certificate, Unsubscribed
+from shared.models.certificates import LOOK_NOW
 from shared.usecases import audit
 from shared.usecases.browsing import find_certificate
 from shared.usecases.tokens import Caller
@@ -47,6 +47,7 @@ def snooze(session: Session, caller: Caller, certificate_id: str, *, until: date
     if not now < until <= latest:
         raise _outside(latest, now=now)
     if until != certificate.reminders_snoozed_until:
+        certificate.next_notice_at = LOOK_NOW
         certificate.reminders_snoozed_until = until
         certificate.reminders_snoozed_by = caller.token_id
         details = {"until": _written(until)}
@@ -78,6 +79,7 @@ def withdraw_acknowledgement(session: Session, caller: Caller, certificate_id: s
     certificate = _answerable(session, caller, certificate_id)
     if certificate.reminders_acknowledged_at is not None:
         certificate.reminders_acknowledged_at = certificate.reminders_acknowledged_by = None
+        certificate.next_notice_at = LOOK_NOW
         audit.note(session, caller, "reminders.acknowledgement_withdrawn", certificate.id, now=now)
     return certificate
 
@@ -92,6 +94,7 @@ def end_snooze(session: Session, caller: Caller, certificate_id: str, *, now: da
     certificate = _answerable(session, caller, certificate_id)
     if certificate.reminders_snoozed_until is not None:
         certificate.reminders_snoozed_until = certificate.reminders_snoozed_by = None
+        certificate.next_notice_at = LOOK_NOW
         audit.note(session, caller, "reminders.snooze_ended", certificate.id, now=now)
     return certificate
 
@@ -131,6 +134,7 @@ def subscribe_again(session: Session, caller: Caller, recipient: str, *, now: da
     )
     if session.execute(statement.returning(Unsubscribed.at)).first() is None:
         raise NotFound("That recipient has not unsubscribed.", hint="GET /v1/reminders/unsubscribed lists who has.")
+    recheck(session.get_one(Account, caller.account_id, with_for_update={"key_share": True}))
     audit.note(session, caller, "reminders.subscribed_again", recipient, now=now)
 
 
@@ -145,22 +149,9 @@ def is_unsubscribed(session: Session, account_id: str, recipient: str) -> bool:
     return session.get(Unsubscribed, (account_id, recipient)) is not None
 
 
-def is_held(now: datetime) -> ColumnElement[bool]:
-    """Whether an acknowledgement or a snooze holds a certificate's reminders back: :class:`Hold` in SQL."""
-    answered = or_(
-        and_(Certificate.reminders_snoozed_until.is_not(None), Certificate.reminders_snoozed_until > now),
-        Certificate.reminders_acknowledged_at.is_not(None),
-    )
-    return and_(answered, Certificate.not_after > now + FLOOR)
-
-
-def subscribed(contacts: Any) -> ColumnElement[Any]:
-    """Those of a row's contacts who have not unsubscribed, as an array; beside ``Account`` in the same statement."""
-    people = func.unnest(contacts).table_valued("person").render_derived(name="all_people")
-    person = people.c.person
-    gone = select(Unsubscribed.at).where(Unsubscribed.account_id == Account.id, Unsubscribed.recipient == person)
-    statement = select(person).select_from(people).where(~gone.correlate(Account, people).exists())
-    return func.array(statement.correlate(Certificate, Account).scalar_subquery(), type_=ARRAY(String))
+def recheck(account: Account) -> None:
+    """Have the next scan look at all of the account's certificates: what decides about their notices has changed."""
+    account.reminders_recheck_after = ""
 
 
 def _answerable(session: Session, caller: Caller, certificate_id: str) -> Certificate:

@@ -9,7 +9,7 @@ import structlog
 from sqlalchemy import Select, func, select
 
 from shared.domain.certificates import CertificateSource, CertificateState
-from shared.domain.reminders import Validity
+from shared.domain.deadlines import Validity
 from shared.domain.renewals import AGAIN, renewal_due_at
 from shared.domain.rollout import JobKind
 from shared.errors import CertfleetError

@@ -7,6 +7,7 @@ would.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from shared.config.settings import Settings
 from shared.domain import circuits
+from shared.domain.quiet_hours import LONGEST_WAIT
 from shared.domain.webhooks import JITTER
 from shared.models import (
     Acquisition,
@@ -74,7 +76,7 @@ def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
         Job: ours,
         Deployment: ours,
         Listener: ours,
-        Reminder: ours,
+        Reminder: replace(ours, first=LONGEST_WAIT),
         Notice: ours,
         WebhookDelivery: sent,
         WebhookReplay: ours,

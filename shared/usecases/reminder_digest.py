@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -12,13 +12,15 @@ from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from shared.domain.answers import LinkScope
+from shared.domain.reminder_decisions import NOBODY
 from shared.domain.reminders import Urgency, calendar_day, days_left, time_left, urgency
 from shared.domain.rollout import DeploymentState, ServedState
+from shared.domain.succession import Lack, Remainder
 from shared.models import Account, Certificate, Deployment, Listener, Reminder
 from shared.usecases.answer_links import answer_url
 from shared.usecases.context import Context
 from shared.usecases.mail import plain
-from shared.usecases.reminder_scan import NOBODY
+from shared.usecases.reminder_subjects import Watched
 
 NAMES_SHOWN: Final = 12
 REGIONS_SHOWN: Final = 40
@@ -31,6 +33,13 @@ _DELIVERY: Final = {
     DeploymentState.DEPLOYED: "deployed",
     DeploymentState.FAILED: "deployment failed",
     DeploymentState.REMOVING: "being removed",
+}
+_LACKS: Final = {
+    Lack.NOT_READY: "the new certificate is not there yet",
+    Lack.OLD_SERVED: "still serves the old one",
+    Lack.OLD_PRESENT: "still holds the old one",
+    Lack.NEW_NOT_DEPLOYED: "the new one is not deployed",
+    Lack.NEW_NOT_SERVED: "the new one is not served",
 }
 _SERVED: Final = {
     ServedState.NOT_CHECKED: "",
@@ -71,6 +80,11 @@ class Notice:
     listeners: tuple[str, ...] = ()
     """What clients see it on: ``shop in cn-hangzhou: www.example.com``."""
     listeners_more: int = 0
+    link: str = ""
+    """The subject of the certificate of the chain that ends; empty: the certificate itself."""
+    lacking: tuple[str, ...] = ()
+    """It was replaced, but not everywhere: ``China (Hangzhou): still serves the old one``."""
+    lacking_more: int = 0
 
     @property
     def urgency(self) -> Urgency:
@@ -79,8 +93,10 @@ class Notice:
 
     @property
     def sentence(self) -> str:
-        """``Expires in 7 days`` or ``Expired 3 days ago``."""
-        return f"{'Expired' if self.days < 0 else 'Expires'} {time_left(self.days)}"
+        """``Expires in 7 days``, ``Expired 3 days ago``, ``CN=R3 of its chain expires in 7 days``."""
+        verb = "Expired" if self.days < 0 else "Expires"
+        what = f"{self.link} of its chain {verb.lower()}" if self.link else verb
+        return f"{what} {time_left(self.days)}"
 
     @property
     def date(self) -> str:
@@ -103,9 +119,10 @@ class Digest:
         first = self.notices[0]
         if len(self.notices) > 1:
             return self._subject_of_many()
+        what = f"{first.title}: its chain" if first.link else first.title
         if first.days < 0:
-            return f"{first.title} has expired ({calendar_day(first.not_after)})"
-        return f"{first.title} expires {time_left(first.days)} ({calendar_day(first.not_after)})"
+            return f"{what} has expired ({calendar_day(first.not_after)})"
+        return f"{what} expires {time_left(first.days)} ({calendar_day(first.not_after)})"
 
     @property
     def groups(self) -> tuple[tuple[Urgency, tuple[Notice, ...]], ...]:
@@ -123,15 +140,25 @@ class Digest:
         return f"{total} certificates expire, first {time_left(first.days)} ({calendar_day(first.not_after)})"
 
 
-def compose(context: Context, session: Session, reminders: Sequence[Reminder], *, now: datetime) -> Digest:
-    """The digest of these reminders, all of one account and one recipient, one a certificate."""
-    about = {reminder.certificate_id: reminder for reminder in reminders}
-    certificates = session.execute(select(Certificate).where(Certificate.id.in_(about))).scalars().all()
+def compose(
+    context: Context, session: Session, reminders: Sequence[Reminder], watched: Mapping[str, Watched], *, now: datetime
+) -> Digest:
+    """The digest of these reminders, all of one account and one recipient, one a certificate and deadline.
+
+    ``watched``: their certificates, by id.
+    """
+    about = {reminder.certificate_id for reminder in reminders}
+    rows = session.execute(select(Certificate).where(Certificate.id.in_(about))).scalars()
+    certificates = {row.id: row for row in rows}
     surroundings = _Surroundings(
-        places=_places(context, session, about), listeners=_listeners(session, about), told=_told(session, reminders)
+        places=_places(context, session, about),
+        listeners=_listeners(session, about),
+        told=_told(session, reminders),
+        watched=watched,
     )
     notices = (
-        _notice(context, certificate, about[certificate.id], surroundings, now=now) for certificate in certificates
+        _notice(context, certificates[reminder.certificate_id], reminder, surroundings, now=now)
+        for reminder in reminders
     )
     first = reminders[0]
     return Digest(
@@ -149,12 +176,15 @@ class _Surroundings:
     places: dict[str, list[Place]]
     listeners: dict[str, list[str]]
     told: dict[str, list[str]]
+    watched: Mapping[str, Watched]
 
 
 def _notice(
     context: Context, certificate: Certificate, reminder: Reminder, around: _Surroundings, *, now: datetime
 ) -> Notice:
-    not_after = certificate.not_after or now
+    subject = around.watched[certificate.id].subject
+    link = next((each.link for each in subject.deadlines if each.at == reminder.not_after), None)
+    lacking = [_lack_sentence(context, each) for each in subject.remainders or ()]
     places = around.places.get(certificate.id, [])
     listeners = around.listeners.get(certificate.id, [])
     told = around.told.get(certificate.id, [])
@@ -165,8 +195,11 @@ def _notice(
         names=tuple(plain(name) for name in certificate.names[:NAMES_SHOWN]),
         names_more=max(0, len(certificate.names) - NAMES_SHOWN),
         issuer=plain(certificate.issuer or "", limit=200),
-        not_after=not_after,
-        days=days_left(not_after, now),
+        not_after=reminder.not_after,
+        days=days_left(reminder.not_after, now),
+        link=plain(link.subject, limit=200) if link else "",
+        lacking=tuple(lacking[:REGIONS_SHOWN]),
+        lacking_more=max(0, len(lacking) - REGIONS_SHOWN),
         places=tuple(places[:REGIONS_SHOWN]),
         places_more=max(0, len(places) - REGIONS_SHOWN),
         listeners=tuple(listeners[:LISTENERS_SHOWN]),
@@ -176,6 +209,13 @@ def _notice(
         url=f"{context.settings.public_url}/certificates/{certificate.id}",
         answer_url=answer_url(context, reminder, LinkScope.CERTIFICATE, now=now),
     )
+
+
+def _lack_sentence(context: Context, remainder: Remainder) -> str:
+    if remainder.region is None:
+        return _LACKS[remainder.lack]
+    region = context.settings.regions.get(remainder.region)
+    return f"{plain(region.name) if region else remainder.region}: {_LACKS[remainder.lack]}"
 
 
 def _listeners(session: Session, certificate_ids: Collection[str]) -> dict[str, list[str]]:

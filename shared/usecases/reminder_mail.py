@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from shared.domain.reminders import ReminderState
+from shared.domain.certificates import CertificateState
+from shared.domain.quiet_hours import URGENT
+from shared.domain.reminder_decisions import held_back
+from shared.domain.reminders import ReminderState, days_left, urgency
 from shared.domain.retries import backoff, is_retryable
 from shared.errors import CertfleetError
-from shared.models import Certificate, Reminder, leases
+from shared.models import Account, Certificate, Reminder, leases
 from shared.telemetry import describe_exception
+from shared.usecases.account_settings import quiet_window
 from shared.usecases.answers import is_unsubscribed
 from shared.usecases.context import Context
 from shared.usecases.mail import Mail, Mailer, Template, message_id
 from shared.usecases.reminder_digest import Digest, compose
-from shared.usecases.reminder_scan import is_reminded
+from shared.usecases.reminder_subjects import Watched, read_watched, select_watched
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +75,8 @@ def _claim(context: Context, session: Session, reminder_id: str, *, now: datetim
     session.refresh(reminder)
     fences = {reminder_id: fence} | _claim_companions(context, session, reminder, now=now)
     rows = session.execute(select(Reminder).where(Reminder.id.in_(fences)).order_by(Reminder.id)).scalars().all()
-    wanted = _suppress_unwanted(session, rows, now=now)
+    watched = _watched(session, {row.certificate_id for row in rows})
+    wanted = _put_off(session, _suppress_unwanted(session, rows, watched, now=now), now=now)
     if not wanted:
         return None
     identity = wanted[0].message_id or message_id(
@@ -83,7 +88,7 @@ def _claim(context: Context, session: Session, reminder_id: str, *, now: datetim
     return _Claim(
         fences={row.id: fences[row.id] for row in wanted},
         message_id=identity,
-        digest=compose(context, session, wanted, now=now),
+        digest=compose(context, session, wanted, watched, now=now),
     )
 
 
@@ -100,7 +105,7 @@ def _claim_companions(context: Context, session: Session, reminder: Reminder, *,
         .where(
             Reminder.account_id == reminder.account_id,
             Reminder.recipient == reminder.recipient,
-            Reminder.next_wake_at.is_not(None),
+            Reminder.next_attempt_at <= now,
             Reminder.message_id.is_not_distinct_from(reminder.message_id),
             Reminder.id != reminder.id,
         )
@@ -114,19 +119,23 @@ def _claim_companions(context: Context, session: Session, reminder: Reminder, *,
     return {row_id: fence for row_id, fence in claims.items() if fence is not None}
 
 
-def _suppress_unwanted(session: Session, rows: Sequence[Reminder], *, now: datetime) -> list[Reminder]:
+def _watched(session: Session, certificate_ids: Collection[str]) -> dict[str, Watched]:
+    """Those of the certificates that are still valid."""
+    statement = select_watched().where(Certificate.id.in_(certificate_ids), Certificate.state == CertificateState.VALID)
+    return {each.id: each for each in read_watched(session, session.execute(statement).all())}
+
+
+def _suppress_unwanted(
+    session: Session, rows: Sequence[Reminder], watched: Mapping[str, Watched], *, now: datetime
+) -> list[Reminder]:
     """Settle notices that a nearer one has overtaken, or that nobody wants any more.
 
     Meanwhile the certificate was replaced, muted, held or deleted, or the recipient has unsubscribed.
     """
-    certificates = {row.certificate_id for row in rows}
-    still = select(Certificate.id).where(Certificate.id.in_(certificates), *is_reminded(now))
     is_gone = is_unsubscribed(session, rows[0].account_id, rows[0].recipient)
-    reminded = set() if is_gone else set(session.execute(still).scalars())
-    nearest = _nearest(session, certificates, rows[0].recipient)
     wanted = []
     for row in rows:
-        if row.certificate_id in reminded and nearest[row.certificate_id, row.not_after] == row.threshold:
+        if not is_gone and row.certificate_id in watched and _is_wanted(row, watched[row.certificate_id], now):
             wanted.append(row)
         else:
             row.state = ReminderState.SUPPRESSED
@@ -134,13 +143,22 @@ def _suppress_unwanted(session: Session, rows: Sequence[Reminder], *, now: datet
     return wanted
 
 
-def _nearest(session: Session, certificate_ids: Collection[str], recipient: str) -> dict[tuple[str, datetime], int]:
-    statement = (
-        select(Reminder.certificate_id, Reminder.not_after, func.min(Reminder.threshold))
-        .where(Reminder.certificate_id.in_(certificate_ids), Reminder.recipient == recipient)
-        .group_by(Reminder.certificate_id, Reminder.not_after)
-    )
-    return {(certificate_id, not_after): low for certificate_id, not_after, low in session.execute(statement)}
+def _is_wanted(row: Reminder, watched: Watched, now: datetime) -> bool:
+    nearest = watched.subject.told[row.not_after][row.recipient]
+    return nearest == row.threshold and held_back(watched.subject, row.not_after, now) is None
+
+
+def _put_off(session: Session, wanted: Sequence[Reminder], *, now: datetime) -> list[Reminder]:
+    """In the account's quiet window, give back what is not urgent until its end; what is to be mailed now."""
+    window = quiet_window(session.get_one(Account, wanted[0].account_id)) if wanted else None
+    end = window.end_of(now) if window else None
+    if end is None:
+        return list(wanted)
+    urgent = [row for row in wanted if urgency(days_left(row.not_after, now)) in URGENT]
+    for row in wanted:
+        if row not in urgent:
+            leases.due(row, end)
+    return urgent
 
 
 def _mail(claim: _Claim, *, now: datetime) -> Mail:

@@ -167,6 +167,7 @@ def successor(old: Certificate, source: CertificateSource, *, now: datetime) -> 
         contacts=list(old.contacts),
         tags=dict(old.tags),
         reminders_muted=old.reminders_muted,
+        reminder_thresholds=old.reminder_thresholds,
         auto_renew=old.auto_renew,
         renew_before_days=old.renew_before_days,
         replaces_id=old.id,

@@ -29,6 +29,7 @@ from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
 from shared.models import Certificate, Deployment, Job, JobDeployment, JobListener, Listener, Purpose, leases
+from shared.models.certificates import LOOK_NOW
 from shared.usecases import jobs, secrets
 from shared.usecases.listener_names import free_hosts
 
@@ -373,7 +374,7 @@ def _unlink(session: Session, job: Job) -> None:
     statement = update(Certificate).where(
         Certificate.id == certificate.replaces_id, Certificate.replaced_by_id == certificate.id
     )
-    session.execute(statement.values(replaced_by_id=None))
+    session.execute(statement.values(replaced_by_id=None, next_notice_at=LOOK_NOW))
 
 
 def _is_used(session: Session, job: Job) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from shared.crypto.inspection import Inspection, Upload, inspect
 from shared.crypto.vault import CannotOpen
 from shared.domain.certificates import CertificateFacts, CertificateState, CertificateType
+from shared.domain.deadlines import Validity
 from shared.domain.findings import Finding, Severity
 from shared.domain.key_policy import KeyPolicy, key_policy_findings
 from shared.domain.listeners import uncovered_hosts
@@ -28,6 +29,7 @@ from shared.usecases import acquisitions, cancellation, jobs, secrets, settlemen
 from shared.usecases.context import Context
 from shared.usecases.key_policies import key_policy_of
 from shared.usecases.material import key_binding
+from shared.usecases.reminder_subjects import deadlines_of
 from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
@@ -218,6 +220,9 @@ def _describe(certificate: Certificate, report: Inspection) -> None:
     certificate.key_algorithm = facts.key_algorithm
     certificate.fingerprint_sha1, certificate.fingerprint_sha256 = facts.fingerprint_sha1, facts.fingerprint_sha256
     certificate.chain = [_facts_document(one) for one in report.chain]
+    own = Validity(not_before=facts.not_before, not_after=facts.not_after)
+    ends = deadlines_of(certificate.type, own, certificate.chain)
+    certificate.ends_first_at, certificate.ends_last_at = ends[0].at, ends[-1].at
 
 
 def _duplicates(session: Session, certificate: Certificate, facts: CertificateFacts) -> list[Finding]:

@@ -7,10 +7,13 @@ from typing import Any
 
 from sqlalchemy import select
 
+from shared.domain.deadlines import Validity
 from shared.domain.identifiers import new_id
+from shared.domain.reminder_decisions import NOBODY
 from shared.domain.rollout import DeploymentState, Intent, JobKind, JobState
-from shared.models import Account, Certificate, Deployment, Event, Job, Reminder
-from shared.usecases.reminder_scan import NOBODY
+from shared.models import Account, Certificate, Deployment, Event, Job, Listener, Reminder
+from shared.models.certificates import LOOK_NOW
+from shared.usecases.reminder_subjects import deadlines_of
 from tests.support.fleet import Fleet
 
 OPS = "ops@example.com"
@@ -37,21 +40,60 @@ def add_certificate(fleet: Fleet, *, left: timedelta, life: timedelta = timedelt
         "created_at": fleet.now,
     }
     row = Certificate(**values | overrides)
+    ends = deadlines_of(row.type, Validity(not_before=not_after - life, not_after=not_after), row.chain)
+    row.ends_first_at, row.ends_last_at = ends[0].at, ends[-1].at
     with fleet.transaction() as session:
         session.add(row)
         return row.id
 
 
 def change_certificate(fleet: Fleet, certificate_id: str, **values: Any) -> None:
+    """As its use cases do, which have the scan look at it again."""
     with fleet.transaction() as session:
         row = session.get_one(Certificate, certificate_id)
+        for name, value in ({"next_notice_at": LOOK_NOW} | values).items():
+            setattr(row, name, value)
+
+
+def change_account(fleet: Fleet, **values: Any) -> None:
+    """As its use case does, which has the scan look at all of its certificates again."""
+    with fleet.transaction() as session:
+        account = session.get_one(Account, fleet.caller.account_id)
+        for name, value in ({"reminders_recheck_after": ""} | values).items():
+            setattr(account, name, value)
+
+
+def set_account_contacts(fleet: Fleet, *contacts: str) -> None:
+    change_account(fleet, contacts=list(contacts))
+
+
+def change_deployment(fleet: Fleet, certificate_id: str, region: str, **values: Any) -> None:
+    with fleet.transaction() as session:
+        statement = select(Deployment).where(Deployment.certificate_id == certificate_id, Deployment.region == region)
+        row = session.execute(statement).scalar_one()
         for name, value in values.items():
             setattr(row, name, value)
 
 
-def set_account_contacts(fleet: Fleet, *contacts: str) -> None:
+def add_listener(fleet: Fleet, certificate_id: str, region: str, *, served: str, **overrides: Any) -> None:
+    """A bound listener that shows the certificate, by the last handshakes or not."""
     with fleet.transaction() as session:
-        session.get_one(Account, fleet.caller.account_id).contacts = list(contacts)
+        job_id = session.execute(select(Job.id).where(Job.certificate_id == certificate_id)).scalars().first()
+        values = {
+            "id": new_id("lst"),
+            "account_id": fleet.caller.account_id,
+            "region": region,
+            "name": "www",
+            "hosts": ["www.example.com"],
+            "authentication": "one_way",
+            "server_certificate_id": certificate_id,
+            "state": "bound",
+            "job_id": job_id,
+            "served": served,
+            "created_at": fleet.now,
+            "updated_at": fleet.now,
+        }
+        session.add(Listener(**values | overrides))
 
 
 def add_deployment(fleet: Fleet, certificate_id: str, region: str, *, state: DeploymentState, served: str) -> None:

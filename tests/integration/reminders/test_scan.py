@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
@@ -12,14 +13,18 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.engine import Engine
 
-from shared.domain.reminders import DAY, EXPIRED, Validity, due_threshold
+from shared.domain.deadlines import Validity
+from shared.domain.reminder_decisions import NOBODY
+from shared.domain.reminders import DAY, EXPIRED, due_threshold
 from shared.models import Certificate, PeriodicRun
-from shared.usecases.reminder_scan import BATCH, NOBODY, ScanResult, scan
+from shared.usecases import answers, reminder_scan
+from shared.usecases.reminder_scan import BATCH, ScanResult, scan
 from shared.wakeups import Task
 from tests.support.fleet import Fleet
 from tests.support.reminders import (
     OPS,
     add_certificate,
+    change_account,
     change_certificate,
     expiry_events,
     ledger,
@@ -131,11 +136,13 @@ def test_no_notice_of_what_is_muted_or_gone(fleet: Fleet, change: dict[str, Any]
     assert expiry_events(fleet) == []
 
 
-def test_no_notice_of_what_is_replaced(fleet: Fleet) -> None:
-    old = add_certificate(fleet, left=5 * DAY)
-    change_certificate(fleet, old, replaced_by_id=add_certificate(fleet, left=300 * DAY))
+def test_what_is_unmuted_is_told_where_it_stands(fleet: Fleet) -> None:
+    certificate_id = add_certificate(fleet, left=5 * DAY, reminders_muted=True)
+    scan_at(fleet)
+    with fleet.transaction() as session:
+        answers.resume(session, fleet.caller, certificate_id, now=fleet.now)
 
-    assert scan_at(fleet) == ScanResult()
+    assert scan_at(fleet, 3 * DAY).by_threshold == {3: 1}
 
 
 def test_the_accounts_contacts_are_told_where_the_certificate_has_none(fleet: Fleet) -> None:
@@ -185,7 +192,31 @@ def test_a_scan_notes_when_it_ran_and_what_it_found(fleet: Fleet) -> None:
         assert (run.last_run_at, run.last_count) == (fleet.now, 1)
 
 
-def test_the_query_and_the_rule_agree(fleet: Fleet) -> None:
+def test_thresholds_are_the_certificates_else_the_accounts_else_the_usual_ones(fleet: Fleet) -> None:
+    usual = add_certificate(fleet, left=50 * DAY)
+    scan_at(fleet)
+    change_account(fleet, reminder_thresholds=[55, 10])
+    own = add_certificate(fleet, left=50 * DAY, reminder_thresholds=[90])
+    only_expired = add_certificate(fleet, left=timedelta(0), reminder_thresholds=[])
+
+    scan_at(fleet, SECOND)
+
+    assert notices(fleet) == sorted([(usual, 60, OPS), (usual, 55, OPS), (own, 90, OPS), (only_expired, EXPIRED, OPS)])
+
+
+def test_a_change_of_the_account_reaches_every_certificate_however_many_scans_it_takes(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reminder_scan, "RECHECK", 3)
+    for _ in range(7):
+        add_certificate(fleet, left=50 * DAY, contacts=[])
+    scan_at(fleet)
+    set_account_contacts(fleet, OPS)
+
+    assert scan_at(fleet, SECOND) == ScanResult(reminders=7)
+
+
+def test_the_scan_and_the_rule_agree(fleet: Fleet) -> None:
     chosen = random.Random(7)  # noqa: S311 - test data
     expected = []
     for _ in range(300):
@@ -202,27 +233,14 @@ def test_the_query_and_the_rule_agree(fleet: Fleet) -> None:
     assert {threshold for _, threshold, _ in expected} == {60, 30, 15, 7, 3, 1, 0, EXPIRED}
 
 
-def test_the_scan_reads_the_expiry_index_and_never_the_whole_table(fleet: Fleet) -> None:
-    template = add_certificate(fleet, left=5 * DAY)
-    with fleet.transaction() as session:
-        columns = [column.name for column in Certificate.__table__.columns]
-        values = ["'crt_' || n" if name == "id" else name for name in columns]
-        values[columns.index("not_after")] = "not_after + interval '100 days' + n * interval '1 hour'"
-        session.execute(
-            text(
-                f"INSERT INTO certificates ({', '.join(columns)}) "  # noqa: S608 - the model's own column names
-                f"SELECT {', '.join(values)} FROM certificates, generate_series(1, 8000) AS n WHERE id = :id"
-            ),
-            {"id": template},
-        )
-    with fleet.transaction() as session:
-        session.execute(text("ANALYZE certificates"))
+def test_the_scan_reads_a_range_of_one_index_and_nothing_of_what_is_not_due(fleet: Fleet) -> None:
+    add_many(fleet, template=add_certificate(fleet, left=5 * DAY), count=8000)
     plans: list[str] = []
 
     def explain(*seen: Any) -> None:
         connection, _, statement, parameters, *_ = seen
-        if "FOR NO KEY UPDATE" in statement:
-            rows = connection.connection.cursor().execute(f"EXPLAIN {statement}", parameters).fetchall()
+        if "FOR NO KEY UPDATE OF certificates SKIP LOCKED" in statement:
+            rows = connection.connection.cursor().execute(f"EXPLAIN ANALYZE {statement}", parameters).fetchall()
             plans.append("\n".join(row[0] for row in rows))
 
     event.listen(Engine, "before_cursor_execute", explain)
@@ -232,7 +250,28 @@ def test_the_scan_reads_the_expiry_index_and_never_the_whole_table(fleet: Fleet)
         event.remove(Engine, "before_cursor_execute", explain)
 
     assert result.reminders == 1
-    assert len(plans) >= 8
-    for plan in plans:
-        assert "ix_certificates_expiry" in plan, plan
+    assert len(plans) == 2
+    for plan, rows in zip(plans, (1, 0), strict=True):
+        assert re.search(
+            rf"Index Scan using ix_certificates_next_notice on certificates .*actual .*rows={rows}[. ]", plan
+        ), plan
+        assert "Rows Removed" not in plan, plan
         assert "Seq Scan on certificates" not in plan, plan
+
+
+def add_many(fleet: Fleet, *, template: str, count: int) -> None:
+    """Copies that end from 100 days after the template on, an hour apart, and have been looked at."""
+    with fleet.transaction() as session:
+        columns = [column.name for column in Certificate.__table__.columns]
+        values = ["'crt_' || n" if name == "id" else name for name in columns]
+        values[columns.index("not_after")] = "not_after + interval '100 days' + n * interval '1 hour'"
+        values[columns.index("next_notice_at")] = "not_after + interval '39 days' + n * interval '1 hour'"
+        session.execute(
+            text(
+                f"INSERT INTO certificates ({', '.join(columns)}) "  # noqa: S608 - the model's own column names
+                f"SELECT {', '.join(values)} FROM certificates, generate_series(1, {count}) AS n WHERE id = :id"
+            ),
+            {"id": template},
+        )
+    with fleet.transaction() as session:
+        session.execute(text("ANALYZE certificates"))

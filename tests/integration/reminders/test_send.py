@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from email.message import EmailMessage
 from threading import Barrier
 
@@ -21,10 +21,11 @@ from shared.usecases.reminder_scan import scan
 from shared.usecases.sweep import sweep
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, new_caller
-from tests.support.reminders import OPS, add_certificate, add_deployment, change_certificate, ledger
+from tests.support.reminders import OPS, add_certificate, add_deployment, change_account, change_certificate, ledger
 from tests.support.smtp import MailServer, mail_server
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -295,3 +296,50 @@ def test_more_than_a_mail_can_hold_becomes_a_second_mail(fleet: Fleet, server: M
 
     assert len(server.mails) == 2
     assert states(fleet) == ["sent"] * (DIGEST + 1)
+
+
+def test_in_the_quiet_window_only_what_is_urgent_is_mailed_and_the_rest_at_its_end_in_one_mail(
+    fleet: Fleet, server: MailServer
+) -> None:
+    """The fleet's now is 12:00 in UTC: 20:00 in Shanghai."""
+    change_account(fleet, time_zone="Asia/Shanghai", quiet_from=time(20), quiet_until=time(8))
+    add_certificate(fleet, left=2 * DAY - MINUTE, common_name="urgent.example.com")
+    for name in ("a.example.com", "b.example.com"):
+        add_certificate(fleet, left=7 * DAY, common_name=name)
+    scan(fleet.context, now=fleet.now)
+
+    run_mails(fleet, server)
+    sweep_and_send(fleet, server, after=12 * HOUR - MINUTE)
+    assert [mail["Subject"] for mail in server.mails] == ["urgent.example.com expires in 1 day (17 Jan 2026)"]
+    assert states(fleet) == ["pending", "pending", "sent"]
+
+    sweep_and_send(fleet, server, after=12 * HOUR)
+    assert [mail["Subject"] for mail in server.mails[1:]] == ["2 certificates expire, first in 6 days (22 Jan 2026)"]
+    assert states(fleet) == ["sent"] * 3
+
+
+def test_the_mail_says_which_certificate_of_the_chain_ends_and_which_regions_still_have_the_old_one(
+    fleet: Fleet, server: MailServer
+) -> None:
+    chain = [
+        {
+            "subject": subject,
+            "fingerprint_sha256": "cd" * 32,
+            "not_before": (fleet.now - 900 * DAY).isoformat(),
+            "not_after": (fleet.now + left).isoformat(),
+        }
+        for subject, left in (("CN=www.example.com", 90 * DAY), ("CN=Issuing CA", 7 * DAY))
+    ]
+    old = add_certificate(fleet, left=90 * DAY, chain=chain)
+    change_certificate(fleet, old, replaced_by_id=add_certificate(fleet, left=300 * DAY))
+    add_deployment(fleet, old, "eu-central-1", state=DeploymentState.DEPLOYED, served="match")
+    scan(fleet.context, now=fleet.now)
+
+    run_mails(fleet, server)
+
+    (mail,) = server.mails
+    assert mail["Subject"] == "www.example.com: its chain expires in 7 days (22 Jan 2026)"
+    for text in (text_of(mail), text_of(mail, "html")):
+        assert "CN=Issuing CA of its chain expires in 7 days" in text
+        assert "Replaced, but not everywhere" in text
+        assert "still holds the old one" in text

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.domain.deadlines import Validity
 from shared.domain.reminders import (
     DAY,
     EXPIRED,
     Urgency,
-    Validity,
     bands,
     calendar_day,
     days_left,

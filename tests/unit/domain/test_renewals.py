@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.reminders import Validity
+from shared.domain.deadlines import Validity
 from shared.domain.renewals import renewal_due_at
 
 pytestmark = pytest.mark.unit
