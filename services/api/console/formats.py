@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from services.api.console.language import N_, _, ngettext
+from shared.errors import FieldError
 
 NOTHING: Final = "—"
 """Shown where there is no value."""
@@ -49,6 +50,10 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "removed": (N_("removed"), "quiet"),
     "deleted": (N_("deleted"), "quiet"),
     "unknown": (N_("unknown"), "quiet"),
+    "enabled": (N_("enabled"), "good"),
+    "disabled": (N_("disabled"), "quiet"),
+    "running": (N_("running"), "busy"),
+    "finished": (N_("finished"), "good"),
     "match": (N_("served"), "good"),
     "mismatch": (N_("something else is served"), "bad"),
     "unreachable": (N_("unreachable"), "bad"),
@@ -139,6 +144,12 @@ def age(at: datetime | None, now: datetime) -> str:
             count = seconds // size
             return words(count) % {"count": count}
     return _("just now")
+
+
+def has_mistake(error: object, name: str) -> bool:
+    """Whether what was refused names this field of a form, or something in it (``regions.0``)."""
+    errors: tuple[FieldError, ...] = getattr(error, "errors", ())
+    return any(one.field == name or one.field.startswith(f"{name}.") for one in errors)
 
 
 def query(current: Mapping[str, Any], **changes: Any) -> str:

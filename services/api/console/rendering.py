@@ -32,6 +32,7 @@ def build_environment(assets: Assets, *, navigation: Sequence[object]) -> Enviro
         languages=language.LANGUAGES,
         csrf_field=FIELD,
         query=formats.query,
+        has_mistake=formats.has_mistake,
     )
     environment.filters.update(formats.FILTERS)
     return environment
