@@ -1,4 +1,4 @@
-"""What the people of an account manage themselves: its name and contacts, tokens, people, their own password. Audited.
+"""What the people of an account manage themselves: name and contacts, tokens, people, their own password. Audited.
 
 An account has no roles: everybody who is signed in may do all of it. Nobody can remove themselves, so an account that
 has people keeps at least one; a new link is made only for somebody who has never signed in, so nobody becomes another.
@@ -15,6 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from shared.crypto.passwords import MAX_LENGTH, is_password
+from shared.crypto.vault import Vault
 from shared.domain.scopes import Scope
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Account, ApiToken, ConsoleSession, Person, SignInLink
@@ -173,6 +174,16 @@ def change_password(session: Session, signed_in: SignedIn, *, current: str, pass
     session.execute(delete(ConsoleSession).where(*others))
     session.execute(delete(SignInLink).where(SignInLink.person_id == person.id))
     audit.note(session, signed_in.caller, "person.password_changed", person.id, now=now)
+
+
+def show_callback_secret(session: Session, vault: Vault, caller: Caller, *, now: datetime) -> str:
+    """The secret that signs the callbacks of the account's jobs; the audit says who looked.
+
+    Raises:
+        NotFound, CannotOpen: it cannot be read.
+    """
+    audit.note(session, caller, "webhook.callback_secret_shown", caller.account_id, now=now)
+    return accounts.callback_secret(session, vault, caller.account_id)
 
 
 def find_person(session: Session, caller: Caller, person_id: str) -> Person:

@@ -10,7 +10,8 @@ from shared.usecases import audit
 from tests.support.api import Api, answer
 from tests.support.console import EMAIL, signed_in, stranger
 
-_NOTED = re.compile(r'"((?:certificate|deployment|listener|job|webhook|reminders|calendar_feed)\.[a-z_]+)"')
+_NOUNS = "certificate|deployment|listener|job|webhook|reminders|calendar_feed|account|person|token"
+_NOTED = re.compile(rf'"((?:{_NOUNS})\.[a-z_]+)"')
 
 
 def test_a_deed_says_who_in_names_and_what_in_words(api: Api) -> None:

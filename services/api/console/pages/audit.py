@@ -23,6 +23,9 @@ NOUNS: Final = {
     "reminders": N_("reminders"),
     "webhook": N_("webhooks"),
     "calendar_feed": N_("calendars"),
+    "account": N_("the account"),
+    "person": N_("people"),
+    "token": N_("API tokens"),
 }
 """What an action begins with, and what it is about."""
 
@@ -54,12 +57,21 @@ DEEDS: Final = {
     "webhook.disabled": N_("disabled a webhook that only failed"),
     "webhook.secret_rotated": N_("rotated a webhook's secret"),
     "webhook.callback_secret_rotated": N_("rotated the secret of callbacks"),
+    "webhook.callback_secret_shown": N_("looked at the secret of callbacks"),
     "webhook.delivery_replayed": N_("replayed a delivery"),
     "webhook.replay_started": N_("began a replay"),
     "webhook.replay_cancelled": N_("cancelled a replay"),
     "calendar_feed.created": N_("created a calendar"),
     "calendar_feed.rotated": N_("gave a calendar a new address"),
     "calendar_feed.revoked": N_("revoked a calendar"),
+    "account.renamed": N_("renamed the account"),
+    "account.contacts_changed": N_("changed the account's contacts"),
+    "person.invited": N_("invited somebody"),
+    "person.invited_again": N_("made somebody another first link"),
+    "person.removed": N_("removed somebody"),
+    "person.password_changed": N_("changed the own password"),
+    "token.created": N_("created an API token"),
+    "token.revoked": N_("revoked an API token"),
 }
 """Each action in words; one that is not here shows as it is spelled."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
 
 from flask import make_response
 from werkzeug.wrappers import Response as AnyResponse
@@ -17,12 +16,9 @@ from services.api.console.visits import current_visit
 from shared.domain.webhooks import ROTATION_OVERLAP
 from shared.errors import Rejected
 from shared.schemas.webhooks import OverlapIn
-from shared.usecases import audit, webhooks
-from shared.usecases.accounts import callback_secret
+from shared.usecases import self_service, webhooks
 
 blueprint = Pages("webhook_callbacks", __name__)
-
-SHOWN: Final = "webhook.callback_secret_shown"
 
 
 @blueprint.get("/webhooks/callback-secret")
@@ -37,8 +33,7 @@ def ask() -> AnyResponse:
 def show() -> AnyResponse:
     """Show it; the audit says who looked."""
     visit = current_visit()
-    secret = callback_secret(visit.session, visit.context.vault, visit.caller.account_id)
-    audit.note(visit.session, visit.caller, SHOWN, visit.caller.account_id, now=visit.now)
+    secret = self_service.show_callback_secret(visit.session, visit.context.vault, visit.caller, now=visit.now)
     return _page(secret=secret)
 
 
