@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -389,9 +389,9 @@ class TestUnderFire:
     def test_a_reader_through_one_descriptor_never_meets_half_a_pair(self, path: Path) -> None:
         whole = {(one.certificate_pem, one.private_key_pem) for one in server_materials()}
         stage(path, "cert_0", material=server_materials()[0])
-        writer = threading.Thread(target=churn, args=(path,))
-        writer.start()
         met: list[tuple[str, str | None]] = []
+        writer = threading.Thread(target=churn, args=(path,), kwargs={"seen": lambda: len(set(met))})
+        writer.start()
         while writer.is_alive():
             met += pairs_through_one_descriptor(path)
         writer.join()
@@ -400,9 +400,10 @@ class TestUnderFire:
 
     def test_snapshots_taken_while_writers_work_show_no_anomaly(self, path: Path) -> None:
         stage(path)
-        writer = threading.Thread(target=churn, args=(path,))
-        writer.start()
         taken = [driver(path).snapshot()]
+        versions = {"seen": lambda: len({snapshot.version for snapshot in taken})}
+        writer = threading.Thread(target=churn, args=(path,), kwargs=versions)
+        writer.start()
         while writer.is_alive():
             taken.append(driver(path).snapshot())
         writer.join()
@@ -422,10 +423,15 @@ with writing(Generations(root=Path(sys.argv[1]), keep=3, lock_timeout=timedelta(
 """
 
 
-def churn(path: Path) -> None:
-    """Stage and retire, keeping one old generation, so that readers lose theirs now and then."""
+def churn(path: Path, *, seen: Callable[[], int]) -> None:
+    """Stage and retire, keeping one old generation, so that readers lose theirs now and then.
+
+    At least eight rounds, and on a busy machine until a reader has ``seen`` two states.
+    """
     writer = driver(path, keep_generations=2)
-    for _ in range(8):
+    for done in range(400):
+        if done >= 8 and seen() > 1:
+            return
         staged = [
             writer.stage(material, owner=owner(certificate_id=f"cert_{number}"))
             for number, material in enumerate(server_materials())
