@@ -23,6 +23,8 @@ from tests.support.api import Api, answer, codes, submission
 PATH = "/v1/certificates"
 KEY = {"Idempotency-Key": "a-key"}
 HUNDRED: Final = 100
+FORM: Final = "/answer/<token>"
+"""The one POST beside the API and the console: the form behind a link in a mail, sent by a person's browser."""
 
 Stored = AuditEntry | Certificate | Event | IdempotentAnswer | Job
 
@@ -84,7 +86,7 @@ def served(api: Api) -> Iterator[str]:
 def test_every_post_honours_the_key_before_anything_else_of_it_is_looked_at(api: Api) -> None:
     """The refusal of a bad key comes from where keys are honoured: a route that shows another one passed it by."""
     rules = [rule for rule in api.app.url_map.iter_rules() if not is_console(rule.endpoint)]
-    posts = [rule for rule in rules if "POST" in (rule.methods or ())]
+    posts = [rule for rule in rules if "POST" in (rule.methods or ()) and rule.rule != FORM]
     assert len(posts) > 10
     for rule in posts:
         path = rule.build(dict.fromkeys(rule.arguments, "x"))
