@@ -49,7 +49,7 @@ def test_a_killed_supervisor_leaves_no_process_and_is_said(place: Path) -> None:
     with running_stack(place / "state") as stack:
         processes = stack.note_processes() - {stack.process.pid}
         os.kill(stack.supervisor_pid(), signal.SIGKILL)
-        assert stack.process.wait(STOP_SECONDS) == 2
+        assert stack.process.wait(STOP_SECONDS) == 2, stack.text()
         wait_until(lambda: not alive(processes), seconds=20, otherwise=lambda: alive(processes))
     assert "supervisord ended, and with it every program" in stack.text()
     assert read_connection(place / "state") is None

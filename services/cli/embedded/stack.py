@@ -162,9 +162,10 @@ class _Run:
             pid=os.getpid(),
             sources_file=plan.environment["CERTFLEET_SOURCES"],
         )
-        write_connection(plan.state, connection)
+        link = _sign_in_link(plan, url)
+        write_connection(plan.state, connection)  # "ready" to whoever waits for it: nothing may fail from here on
         self.say(f"ready in {time.monotonic() - began:.1f} s: {url}  (token and the rest: {plan.state.connection})")
-        self.say(f"sign in to the console, once, within an hour: {_sign_in_link(plan, url)}")
+        self.say(f"sign in to the console, once, within an hour: {link}")
 
     def watch(self) -> None:
         while not self.stop.wait(_WATCH_SECONDS):
