@@ -8,6 +8,7 @@ from marshmallow import fields
 from marshmallow.validate import Length, OneOf
 
 from shared.domain.listeners import MOST_HOSTS, Authentication, ListenerState
+from shared.domain.rollout import ServedState
 from shared.schemas.base import Answer, Body, PageQuery, instant, optional_text, printable, text
 from shared.schemas.certificates import MAX_NAME, web_url
 from shared.schemas.errors import ErrorOut
@@ -125,6 +126,11 @@ class ListenerQuery(PageQuery):
         load_default=None,
         validate=OneOf([one.value for one in ListenerState if one is not ListenerState.DELETED]),
         metadata={"description": "Only in this state."},
+    )
+    served = fields.String(
+        load_default=None,
+        validate=OneOf([one.value for one in ServedState]),
+        metadata={"description": "Only those whose clients last got this."},
     )
     q = fields.String(
         load_default=None, validate=Length(1, 200), metadata={"description": "Part of the name or of a host name."}

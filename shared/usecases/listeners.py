@@ -52,6 +52,7 @@ class ListenerFilters:
     region: str | None = None
     certificate_id: str | None = None
     state: str | None = None
+    served: str | None = None
     q: str | None = None
 
 
@@ -162,6 +163,8 @@ def list_listeners(session: Session, caller: Caller, filters: ListenerFilters, p
         statement = statement.where(Listener.region == filters.region)
     if filters.state is not None:
         statement = statement.where(Listener.state == filters.state)
+    if filters.served is not None:
+        statement = statement.where(Listener.served == filters.served)
     if filters.certificate_id is not None:
         statement = statement.where(_uses(filters.certificate_id))
     if filters.q is not None:

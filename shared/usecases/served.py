@@ -28,11 +28,15 @@ _IS_THERE: Final = or_(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedFilters:
-    """Which rows to show. ``state``: of a region's proof, of ``region``'s where that is given, too."""
+    """Which rows to show. ``state``: of a region's proof, of ``region``'s where that is given, too.
+
+    ``is_drifting``: only what is not as deployed in any of these regions.
+    """
 
     region: str | None = None
     state: str | None = None
     q: str | None = None
+    is_drifting: bool = False
 
 
 def list_served(
@@ -64,6 +68,8 @@ def _is_anywhere(filters: ServedFilters) -> ColumnElement[bool]:
         wanted.append(Deployment.region == filters.region)
     if filters.state is not None:
         wanted.append(Deployment.served == filters.state)
+    if filters.is_drifting:
+        wanted.append(Deployment.drift["code"].astext.is_not(None))
     return select(Deployment.id).where(*wanted).exists()
 
 

@@ -111,6 +111,7 @@ def test_no_id_of_another_account_is_found_on_any_page(api: Api) -> None:
         "job_id": certificate["deployments"][0]["job_id"],
         "region": REGIONS[0],
         "region_id": REGIONS[0],
+        "listener_id": "lsn_x",
         "session_id": "ses_x",
     }
     eve = stranger(api)

@@ -246,11 +246,11 @@ def test_the_token_of_another_session_is_refused(api: Api) -> None:
     ("wanted", "there"),
     [
         ("/certificates?q=shop", "/certificates?q=shop"),
-        ("https://evil.example/", "/certificates"),
-        ("//evil.example/", "/certificates"),
-        ("/\\evil.example", "/certificates"),
-        ("/\t/evil.example", "/certificates"),
-        ("javascript:alert(1)", "/certificates"),
+        ("https://evil.example/", "/overview"),
+        ("//evil.example/", "/overview"),
+        ("/\\evil.example", "/overview"),
+        ("/\t/evil.example", "/overview"),
+        ("javascript:alert(1)", "/overview"),
     ],
 )
 def test_sign_in_goes_on_where_one_was_and_never_elsewhere(api: Api, wanted: str, there: str) -> None:

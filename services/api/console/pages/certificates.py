@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 from flask import request
@@ -22,6 +23,9 @@ blueprint = Pages(
 )
 
 MAX_QUERY: Final = 200
+EXPIRIES: Final = ("0", "7", "30", "90")
+"""Days from now by which one may ask what ends; 0: what has ended."""
+
 FIRST_SORT: Final = "expires"
 """What ends first is what one looks for."""
 
@@ -31,10 +35,8 @@ FIRST_SORT: Final = "expires"
 def index() -> str:
     """Search, sort and page through them. Three statements, however many there are."""
     visit, chosen = current_visit(), _chosen()
-    found = browsing.list_certificates(
-        visit.session, visit.caller, CertificateFilters(**chosen), visit.page(dict(chosen))
-    )
-    is_filtered = any(chosen[name] for name in ("q", "type", "region", "state"))
+    found = browsing.list_certificates(visit.session, visit.caller, _filters(chosen), visit.page(dict(chosen)))
+    is_filtered = any(value for name, value in chosen.items() if name != "sort")
     return render(
         "certificates.html",
         certificates=found.items,
@@ -45,17 +47,28 @@ def index() -> str:
         regions=visit.context.settings.regions.values(),
         types=list(CertificateType),
         states=STATES,
+        expiries=EXPIRIES,
     )
+
+
+def _filters(chosen: dict[str, Any]) -> CertificateFilters:
+    """``expires``: within so many days from now, what has expired included."""
+    wanted = {name: value for name, value in chosen.items() if name != "expires"}
+    if chosen["expires"] is not None:
+        wanted["expires_before"] = current_visit().now + timedelta(days=int(chosen["expires"]))
+    return CertificateFilters(**wanted)
 
 
 def _chosen() -> dict[str, Any]:
     """The filters of the address; what we do not know counts as not given."""
     given = request.args
     sort = given.get("sort", FIRST_SORT)
+    days = given.get("expires", "")
     return {
         "q": given.get("q", "").strip()[:MAX_QUERY] or None,
         "type": given.get("type") if given.get("type") in set(CertificateType) else None,
         "region": given.get("region") or None,
         "state": given.get("state") if given.get("state") in STATES else None,
+        "expires": days if days in EXPIRIES else None,
         "sort": sort if sort in SORTS else FIRST_SORT,
     }

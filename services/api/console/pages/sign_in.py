@@ -22,7 +22,7 @@ from shared.usecases import sign_in
 
 blueprint = Pages("sign_in", __name__)
 
-HOME: Final = "/certificates"
+HOME: Final = "/overview"
 
 SAID: Final = (
     N_("The e-mail address or the password is wrong."),
