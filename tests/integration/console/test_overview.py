@@ -186,7 +186,7 @@ def test_no_bar_leaves_the_drawing_and_lines_are_few_and_round(most: int) -> Non
     assert all(bar.y >= 0 and bar.y + bar.height <= HEIGHT + 0.2 for bar in drawn.bars)
     assert all(bar.x >= 0 and bar.x + bar.width <= WIDTH for bar in drawn.bars)
     assert 2 <= len(drawn.lines) <= 5
-    assert drawn.lines[0] == (HEIGHT, 0)
+    assert drawn.lines[0] == (float(HEIGHT), 0)
     assert drawn.lines[-1][1] >= most
 
 
