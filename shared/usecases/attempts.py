@@ -125,9 +125,10 @@ def list_attempts(session: Session, job: Job, page: PageRequest) -> Page[dict[st
     """
     statement = select(Attempt).where(Attempt.job_id == job.id)
     found = read_page(session, statement, Order(id=Attempt.id, descending=False), page)
-    return Page(items=[_document(row) for row in found.items], next_cursor=found.next_cursor)
+    return Page(items=[attempt_document(row) for row in found.items], next_cursor=found.next_cursor)
 
 
-def _document(row: Attempt) -> dict[str, Any]:
+def attempt_document(row: Attempt) -> dict[str, Any]:
+    """What is answered about an attempt."""
     shown = ("id", "region", "listener_id", "action", "number", "outcome", "error", "started_at", "ended_at")
     return {name: getattr(row, name) for name in shown}

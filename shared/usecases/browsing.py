@@ -112,6 +112,13 @@ def certificate_document(session: Session, certificate: Certificate) -> Document
     return _certificate_documents(session, [certificate])[0]
 
 
+def get_certificates(session: Session, caller: Caller, certificate_ids: Iterable[str]) -> list[Document]:
+    """Several of the account's certificates with their deployments, by name; those that there are not are left out."""
+    wanted = _own_certificates(caller).where(Certificate.id.in_(set(certificate_ids)))
+    rows = session.execute(wanted.order_by(func.lower(Certificate.name), Certificate.id)).scalars()
+    return _certificate_documents(session, rows)
+
+
 def names_of_certificates(session: Session, caller: Caller, certificate_ids: Iterable[str]) -> dict[str, str]:
     """What the account's certificates are called, by id; deleted ones, and others', are left out."""
     wanted = _own_certificates(caller).where(Certificate.id.in_(set(certificate_ids)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import false, func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateType
@@ -175,6 +176,18 @@ def list_listeners(session: Session, caller: Caller, filters: ListenerFilters, p
     return Page(items=[listener_document(row) for row in found.items], next_cursor=found.next_cursor)
 
 
+def users_of(session: Session, caller: Caller, certificate_ids: Iterable[str]) -> dict[str, list[Document]]:
+    """By certificate, the account's listeners that show it or ask for its clients, or shall: who would lose it."""
+    found: dict[str, list[Document]] = {certificate_id: [] for certificate_id in certificate_ids}
+    uses = or_(false(), *(_uses(certificate_id) for certificate_id in found))
+    statement = select(Listener).where(Listener.account_id == caller.account_id, Listener.deleted_at.is_(None), uses)
+    for row in session.execute(statement.order_by(Listener.region, Listener.id)).scalars():
+        used = set(serving.certificates_of(serving.shape_of(row))) | _wanted(row)
+        for certificate_id in sorted(used & found.keys()):
+            found[certificate_id].append(listener_document(row))
+    return found
+
+
 def listener_document(listener: Listener) -> Document:
     """What is answered about a listener."""
     return {
@@ -205,6 +218,12 @@ def must_not_be_in_use(session: Session, certificate: Certificate, *, region: st
             hint="Change or delete these listeners first, or replace the certificate.",
             context={"listeners": [{"id": user.id, "name": user.name, "region": user.region} for user in users]},
         )
+
+
+def _wanted(listener: Listener) -> set[str]:
+    """The certificates of the change that is under way."""
+    change = listener.change or {}
+    return {change[name] for name in ("server_certificate_id", "ca_certificate_id") if change.get(name)}
 
 
 def _uses(certificate_id: str) -> Any:

@@ -43,6 +43,8 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "deleting": (N_("deleting"), "busy"),
     "partially_succeeded": (N_("partly succeeded"), "warn"),
     "failed": (N_("failed"), "bad"),
+    "started": (N_("at work"), "busy"),
+    "lost": (N_("answer lost"), "warn"),
     "failing": (N_("failing"), "bad"),
     "rejected": (N_("rejected"), "bad"),
     "exhausted": (N_("given up"), "bad"),

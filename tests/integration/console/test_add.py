@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from sqlalchemy import func, select
 
 from shared.models import Certificate
 from tests.support import pki
 from tests.support.api import Api
-from tests.support.console import Browser, signed_in
+from tests.support.console import Browser, signed_in, stranger
 from tests.support.fleet import REGIONS
+from tests.support.managed import list_anew
+from tests.support.memory_sources import MemoryService, MemorySource
 
 PAIR = pki.server_with_chain("shop.example.com", "www.shop.example.com")
 FORM = {
@@ -43,7 +46,7 @@ def test_the_form_shows_what_is_left_in_each_region_and_samples(api: Api) -> Non
     for region in REGIONS:
         assert region in page
     assert "server: 100 of 100 left" in page
-    assert page.count("View sample") == 2
+    assert page.count("View sample") == 3, "certificate, key, CA"
     assert "BEGIN CERTIFICATE" in page
 
 
@@ -124,3 +127,65 @@ def test_without_a_script_the_doctor_answers_with_a_page(api: Api) -> None:
     answer = signed_in(api).submit("/certificates/add", "/certificates/check", FORM)
     assert "<html" in answer.text
     assert "Valid: nothing to remark." in answer.text
+
+
+MANAGED = "/certificates/add?source=managed"
+
+
+def service_of(api: Api, *names: str) -> MemoryService:
+    """The account's certificate service, offering a certificate for each name, listed."""
+    service = MemoryService(clock=lambda: api.fleet.now)
+    api.fleet.sources["memory"] = MemorySource(service)
+    for name in names:
+        service.issue(name)
+    list_anew(api.fleet)
+    return service
+
+
+def test_without_a_service_the_form_says_who_declares_one(api: Api) -> None:
+    assert "No certificate service is declared for this account" in signed_in(api).page(MANAGED)
+
+
+def test_what_a_service_offers_is_searched_and_paged(reachable: Api) -> None:
+    service_of(reachable, *(f"host{number:02}.example.com" for number in range(21)))
+    one = signed_in(reachable)
+    first = one.page(MANAGED)
+    assert first.count('name="managed_certificate_id"') == 20
+    following = first.split('rel="next" href="')[1].split('"')[0].replace("&amp;", "&")
+    assert one.page(f"/certificates/add{following}").count('name="managed_certificate_id"') == 1
+    assert one.page(f"{MANAGED}&q=HOST07").count('name="managed_certificate_id"') == 1
+    assert "No service of this account offers such a certificate." in one.page(f"{MANAGED}&q=nothing")
+
+
+def test_what_is_picked_is_fetched_and_deployed_and_shown_as_here(reachable: Api) -> None:
+    service_of(reachable, "shop.example.com")
+    one = signed_in(reachable)
+    fields = {"source": "managed", "type": "server", "managed_certificate_id": "memory:m0001", "regions": list(REGIONS)}
+    assert "Valid" in check(one, **fields)
+    answer = one.submit(MANAGED, "/certificates/add", fields)
+    assert answer.status_code == 303
+    reachable.fleet.run()
+    assert one.page(answer.headers["Location"]).count("deployed") == 3
+    assert "here already" in one.page(MANAGED)
+
+
+def test_none_picked_is_said_and_the_offers_are_shown_again(reachable: Api) -> None:
+    service_of(reachable, "shop.example.com")
+    fields = {"source": "managed", "type": "server", "regions": list(REGIONS)}
+    answer = signed_in(reachable).submit(MANAGED, "/certificates/add", fields)
+    assert answer.status_code == 422
+    assert "managed_certificate_id" in answer.text
+    assert "memory:m0001" in answer.text
+
+
+def test_a_stranger_is_offered_nothing_of_it(reachable: Api) -> None:
+    service_of(reachable, "shop.example.com")
+    assert "shop.example.com</strong>" not in stranger(reachable).page(MANAGED)
+
+
+def test_the_doctor_names_what_a_file_is_and_the_command_that_converts_it(api: Api) -> None:
+    der = PAIR.certificate.public_bytes(serialization.Encoding.DER)
+    fields = {"certificate": "", "certificate_file": (io.BytesIO(der), "shop.der")}
+    assert "openssl x509 -inform der" in check(signed_in(api), **fields)
+    turned = pki.to_pem(*PAIR.above, PAIR.certificate)
+    assert "fixed for you" in check(signed_in(api, email="bob@example.com"), certificate=turned)

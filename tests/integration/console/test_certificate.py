@@ -10,7 +10,7 @@ import pytest
 
 from services.api.console.registration import is_console
 from tests.support import pki
-from tests.support.api import Api
+from tests.support.api import Api, answer
 from tests.support.console import signed_in, stranger
 from tests.support.fleet import REGIONS
 from tests.support.listeners import add_listener
@@ -86,6 +86,57 @@ def test_the_download_is_the_zip_and_a_form(api: Api) -> None:
     assert answer.mimetype == "application/zip"
     assert len(zipfile.ZipFile(io.BytesIO(answer.data)).namelist()) == 2
     assert one.get(f"{path}/download").status_code == 405
+
+
+def test_the_chain_says_of_each_who_issued_it_how_long_it_lasts_and_its_key(api: Api) -> None:
+    certificate = api.deployed()
+    chain = signed_in(api).page(f"/certificates/{certificate['id']}").split('<ul class="tree">', 1)[1]
+    for one in certificate["chain"]:
+        assert f'<span class="soft">{one["subject"]}</span>' in chain
+        assert one["issuer"] in chain
+        assert f"to {one['not_after'][:10]}" in chain
+        assert f"key {one['key_algorithm']} · signature sha256" in chain
+    assert chain.count("(which clients have themselves)") == 1
+
+
+def test_an_upload_that_ends_soon_is_told_what_to_do_instead_of_renewing(api: Api) -> None:
+    certificate = api.deployed()
+    one = signed_in(api)
+    path = f"/certificates/{certificate['id']}"
+    advice = "nobody here can have it issued anew"
+    assert advice not in one.page(path)
+    api.fleet.now = pki.NOW + 246 * pki.DAY
+    one = signed_in(api, email="bob@example.com")
+    page = one.page(path)
+    assert advice in page
+    assert ">Renew</button>" not in page
+
+
+def test_the_history_has_jobs_events_and_attempts(api: Api) -> None:
+    certificate = api.deployed()
+    page = signed_in(api).page(f"/certificates/{certificate['id']}")
+    assert "<code>deployment.succeeded</code>" in page
+    assert "<code>job.succeeded</code>" in page
+    attempts = page.split('aria-label="Attempts"')[1]
+    assert attempts.count('<span class="badge good">succeeded</span>') == 3
+
+
+def test_it_is_removed_from_one_region_unless_a_listener_there_shows_it(reachable: Api) -> None:
+    certificate = reachable.deployed()
+    add_listener(reachable.fleet, REGIONS[0], ["shop.example.com"], server=certificate["id"])
+    reachable.fleet.run()
+    one = signed_in(reachable)
+    used, free = (f"/certificates/{certificate['id']}/regions/{region}/remove" for region in REGIONS[:2])
+    page = one.page(used)
+    assert "In use: clients would lose it." in page
+    assert '<form method="post" class="actions">' not in page
+    assert one.submit("/certificates", used).status_code == 409
+    assert one.submit(free, free).status_code == 303
+    reachable.fleet.run()
+    now = answer(reachable.client.get(f"/v1/certificates/{certificate['id']}"))
+    states = [each["state"] for each in now["deployments"]]
+    assert states == ["deployed", "removed", "deployed"]
+    assert one.get(f"/certificates/{certificate['id']}/regions/nowhere/remove").status_code == 404
 
 
 def test_a_job_streams_its_events_to_the_page(api: Api) -> None:

@@ -2,47 +2,61 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from flask import Response, make_response, redirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from services.api.console.blueprint import Pages, signed_in
+from services.api.console.formats import SOON
 from services.api.console.rendering import render
 from services.api.console.timeline import timeline
 from services.api.console.uploads import checked, pasted
 from services.api.console.visits import current_visit
 from services.api.downloading import download_answer
-from shared.errors import Rejected
+from shared.errors import NotFound, Rejected
 from shared.schemas.certificates import ReplacementIn
 from shared.usecases import browsing
-from shared.usecases.browsing import JobFilters
+from shared.usecases.browsing import Document, JobFilters
+from shared.usecases.certificate_history import newest_attempts, newest_events
 from shared.usecases.downloads import download_certificate
 from shared.usecases.listeners import ListenerFilters, list_listeners
+from shared.usecases.paging import Page
 from shared.usecases.renewal import renew_certificate
 from shared.usecases.replacement import NewContent, replace_certificate
-from shared.usecases.rollout import remove_certificate
+from shared.usecases.rollout import remove_certificate, remove_region
 
 blueprint = Pages("certificate", __name__)
 
 NEAR: Final = 20
 """Listeners and jobs that the page shows; their own pages show the others."""
 
+RECENT: Final = 50
+"""Events and attempts that the page shows; the API has the others."""
+
 
 @blueprint.get("/certificates/<certificate_id>")
 @signed_in
 def show(certificate_id: str) -> str:
-    """Everything about it. Two statements for itself, one each for listeners and jobs."""
+    """Everything about it. Two statements for itself, one each for listeners, jobs, events and attempts."""
     visit = current_visit()
     certificate, listeners = _with_listeners(certificate_id)
     page = visit.first_page(limit=NEAR)
-    jobs = browsing.list_jobs(visit.session, visit.caller, JobFilters(certificate_id=certificate_id), page).items
+    jobs = browsing.list_jobs(visit.session, visit.caller, JobFilters(certificate_id=certificate_id), page)
+    ends = certificate["not_after"]
     return render(
         "certificate.html",
         certificate=certificate,
-        listeners=listeners,
-        jobs=jobs,
+        chain=[_with_times(one) for one in certificate["chain"]],
+        is_ending=ends is not None and ends - visit.now <= SOON,
+        listeners=listeners.items,
+        has_more_listeners=listeners.next_cursor is not None,
+        jobs=jobs.items,
+        has_more_jobs=jobs.next_cursor is not None,
+        events=newest_events(visit.session, visit.caller, certificate_id, limit=RECENT),
+        attempts=newest_attempts(visit.session, visit.caller, certificate_id, limit=RECENT),
         line=timeline(certificate, visit.now),
     )
 
@@ -95,7 +109,7 @@ def download(certificate_id: str) -> Response:
 def ask_deletion(certificate_id: str) -> str:
     """What would be gone, and who uses it."""
     certificate, listeners = _with_listeners(certificate_id)
-    return render("certificate_delete.html", certificate=certificate, listeners=listeners)
+    return render("certificate_delete.html", certificate=certificate, listeners=listeners.items)
 
 
 @blueprint.post("/certificates/<certificate_id>/delete")
@@ -107,12 +121,35 @@ def delete(certificate_id: str) -> AnyResponse:
     return redirect(f"/jobs/{job.id}", HTTPStatus.SEE_OTHER)
 
 
-def _with_listeners(certificate_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+@blueprint.get("/certificates/<certificate_id>/regions/<region>/remove")
+@signed_in
+def ask_removal(certificate_id: str, region: str) -> str:
+    """What removing it from one region would do, and who uses it there."""
+    certificate, listeners = _with_listeners(certificate_id, region=region)
+    if all(one["region"] != region for one in certificate["deployments"]):
+        raise NotFound("The certificate is not in that region.", hint="Look at the certificate.")
+    return render("certificate_remove.html", certificate=certificate, region=region, listeners=listeners.items)
+
+
+@blueprint.post("/certificates/<certificate_id>/regions/<region>/remove")
+@signed_in
+def remove(certificate_id: str, region: str) -> AnyResponse:
+    """Remove it from one region."""
+    visit = current_visit()
+    job = remove_region(visit.session, visit.caller, certificate_id, region, now=visit.now)
+    return redirect(f"/jobs/{job.id}", HTTPStatus.SEE_OTHER)
+
+
+def _with_listeners(certificate_id: str, *, region: str | None = None) -> tuple[Document, Page[Document]]:
     visit = current_visit()
     certificate = browsing.get_certificate(visit.session, visit.caller, certificate_id)
-    filters = ListenerFilters(certificate_id=certificate_id)
-    found = list_listeners(visit.session, visit.caller, filters, visit.first_page(limit=NEAR))
-    return certificate, found.items
+    filters = ListenerFilters(certificate_id=certificate_id, region=region)
+    return certificate, list_listeners(visit.session, visit.caller, filters, visit.first_page(limit=NEAR))
+
+
+def _with_times(link: Document) -> Document:
+    """A certificate of the chain; its times are kept as text (RFC 3339)."""
+    return {**link, **{name: datetime.fromisoformat(str(link[name])) for name in ("not_before", "not_after")}}
 
 
 def _replacement(certificate_id: str, *, error: Rejected | None = None) -> AnyResponse:
