@@ -10,6 +10,7 @@ from shared.usecases.submission import NewCertificate
 
 def new_certificate(body: dict[str, Any]) -> NewCertificate:
     """A body of ``CertificateIn`` or ``UploadIn``; a contact named twice is one contact."""
+    thresholds = body.get("reminder_thresholds")
     return NewCertificate(
         name=body["name"],
         source=CertificateSource(body["source"]),
@@ -21,4 +22,5 @@ def new_certificate(body: dict[str, Any]) -> NewCertificate:
         callback_url=body["callback_url"],
         contacts=tuple(dict.fromkeys(body["contacts"])),
         tags=body["tags"],
+        reminder_thresholds=None if thresholds is None else tuple(sorted(thresholds, reverse=True)),
     )

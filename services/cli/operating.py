@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy.orm import Session
 
 from services.cli.embedded.connection import read_connection
 from shared.config.settings import load_settings
 from shared.errors import Misconfigured
+from shared.usecases.accounts import find_account
 from shared.usecases.context import Context, build_context
+from shared.usecases.tokens import Caller
 
 DEFAULT_STATE_DIR = Path("var")
 
@@ -40,6 +43,15 @@ def operating(state_dir: Path | None) -> Iterator[Context]:
         yield context
     finally:
         context.database.close()
+
+
+def operator(session: Session, account: str) -> Caller:
+    """Who works on this machine, as the audit of the account of that name shows it.
+
+    Raises:
+        NotFound: there is no such account.
+    """
+    return Caller(account_id=find_account(session, name=account).id, token_id="operator", scopes=frozenset())  # noqa: S106 - a name
 
 
 def _environment(state_dir: Path | None) -> dict[str, str]:

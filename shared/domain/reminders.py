@@ -18,6 +18,11 @@ DAY: Final = timedelta(days=1)
 EXPIRED: Final = -1
 """The threshold after all others: the certificate is past its notAfter."""
 
+FARTHEST: Final = 730
+"""The farthest threshold that may be set, in days: two years, for CAs that live for ten."""
+
+MOST_THRESHOLDS: Final = 20
+
 YOUNG: Final = 2
 """A threshold counts only if it is crossed in the second half of the certificate's life (1 / ``YOUNG`` of it).
 

@@ -133,9 +133,9 @@ def email(value: str) -> None:
         raise refuse(INVALID_EMAIL, "It is not an e-mail address.", hint=ADDRESS_HINT)
 
 
-def unique(values: list[str]) -> None:
+def unique(values: list[Any]) -> None:
     """A validator: nothing twice. Each repetition is named by its place."""
-    seen: set[str] = set()
+    seen: set[Any] = set()
     faults: Any = {}
     for position, value in enumerate(values):
         if value in seen:

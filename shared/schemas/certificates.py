@@ -25,12 +25,15 @@ from shared.schemas.base import (
 from shared.schemas.errors import ErrorOut, FindingOut
 from shared.schemas.faults import Fault, refuse
 from shared.schemas.jobs import JobOut
+from shared.schemas.reminders import reminder_thresholds
 
 MAX_REGIONS: Final = 200
 MAX_CONTACTS: Final = 20
 MAX_TAGS: Final = 50
 MAX_NAME: Final = 128
 MAX_URL: Final = 2048
+
+_AS_THE_ACCOUNT: Final = "null: as the account says."
 
 SORTS: Final = ("created", "-created", "name", "-name", "expires", "-expires")
 STATES: Final = tuple(
@@ -165,6 +168,7 @@ class CertificateIn(UploadIn):
     """What ``POST /v1/certificates`` takes."""
 
     regions = _regions(required=True)
+    reminder_thresholds = reminder_thresholds(_AS_THE_ACCOUNT, load_default=None)
 
     @validates_schema(skip_on_field_errors=False)
     def _content_fits_the_type(self, data: dict[str, Any], **_options: Any) -> None:
@@ -254,6 +258,7 @@ class CertificatePatchIn(Body):
     reminders_muted = fields.Boolean(
         truthy={True}, falsy={False}, metadata={"description": "True: nobody is reminded of its expiry."}
     )
+    reminder_thresholds = reminder_thresholds(_AS_THE_ACCOUNT)
     auto_renew = fields.Boolean(
         allow_none=True,
         truthy={True},
@@ -394,6 +399,11 @@ class CertificateOut(Answer):
         keys=fields.String(), values=fields.String(), metadata={"description": "Your own words about it."}
     )
     reminders_muted = fields.Boolean(metadata={"description": "True: nobody is reminded of its expiry."})
+    reminder_thresholds = fields.List(
+        fields.Integer(),
+        allow_none=True,
+        metadata={"description": "Days before the end, farthest first; null: as the account says."},
+    )
     reminders = fields.Nested(RemindersOut)
     auto_renew = fields.Boolean(
         allow_none=True, metadata={"description": "Renewed without being asked to; null: as the account says."}

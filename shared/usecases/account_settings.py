@@ -2,10 +2,80 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from marshmallow import ValidationError
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from shared.config.settings import REMINDER_THRESHOLDS
 from shared.domain.quiet_hours import QuietWindow
+from shared.errors import Conflict, Rejected
 from shared.models import Account
+from shared.schemas.accounts import AccountPatchIn
+from shared.schemas.faults import field_errors
+from shared.usecases import audit
+from shared.usecases.answers import recheck
+from shared.usecases.tokens import Caller
+
+Document = dict[str, Any]
+
+_AS_THEY_ARE: Final = ("id", "name", "contacts", "reminder_thresholds", "time_zone", "auto_renew", "renew_before_days")
+_DECIDE_ABOUT_NOTICES: Final = frozenset({"contacts", "reminder_thresholds"})
+
+
+def read_settings(session: Session, account_id: str) -> Document:
+    """The account's settings in the words of ``AccountOut``."""
+    return settings_document(session.get_one(Account, account_id))
+
+
+def settings_document(account: Account) -> Document:
+    """The same, of a row."""
+    own = account.reminder_thresholds
+    return {
+        **{name: getattr(account, name) for name in _AS_THEY_ARE},
+        "effective_reminder_thresholds": list(REMINDER_THRESHOLDS) if own is None else own,
+        "quiet_window": None
+        if account.quiet_from is None
+        else {"begins": account.quiet_from, "ends": account.quiet_until},
+        "created_at": account.created_at,
+    }
+
+
+def checked_changes(raw: Mapping[str, Any]) -> Document:
+    """Changes as people write them (``AccountPatchIn``), for forms and commands; the API has checked its own.
+
+    Raises:
+        Rejected: naming every field that is wrong.
+    """
+    try:
+        return dict(AccountPatchIn().load(raw))
+    except ValidationError as error:
+        raise Rejected("Some settings need another look.", errors=field_errors(error.messages)) from error
+
+
+def change_settings(session: Session, caller: Caller, changes: Document, *, now: datetime) -> Account:
+    """Set what is given, checked as by :func:`checked_changes`; what others are reminded of is looked at anew.
+
+    Raises:
+        Conflict: the name is taken.
+    """
+    account = session.get_one(Account, caller.account_id, with_for_update={"key_share": True}, populate_existing=True)
+    before = settings_document(account)
+    if changes.get("name", account.name) != account.name:
+        _must_be_free(session, changes["name"])
+    for name in sorted(changes):
+        _set(account, name, changes[name])
+    after = settings_document(account)
+    changed = sorted(name for name in after if name in changes and after[name] != before[name])
+    if not _DECIDE_ABOUT_NOTICES.isdisjoint(changed):
+        recheck(account)
+    if changed:
+        audit.note(session, caller, "account.changed", account.id, now=now, details={"fields": changed})
+    return account
 
 
 def quiet_window(account: Account) -> QuietWindow | None:
@@ -13,3 +83,23 @@ def quiet_window(account: Account) -> QuietWindow | None:
     if account.quiet_from is None or account.quiet_until is None:
         return None
     return QuietWindow(begins=account.quiet_from, ends=account.quiet_until, zone=ZoneInfo(account.time_zone))
+
+
+def _set(account: Account, name: str, value: Any) -> None:
+    if name == "quiet_window":
+        account.quiet_from = None if value is None else value["begins"]
+        account.quiet_until = None if value is None else value["ends"]
+    elif name == "reminder_thresholds" and value is not None:
+        account.reminder_thresholds = sorted(value, reverse=True)
+    else:
+        setattr(account, name, value)
+
+
+def _must_be_free(session: Session, name: str) -> None:
+    if session.execute(select(Account.id).where(Account.name == name)).first():
+        raise Conflict(
+            "Another account has that name.",
+            code="account_exists",
+            hint="Choose another name.",
+            context={"field": "name"},
+        )

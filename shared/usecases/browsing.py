@@ -28,7 +28,7 @@ _FAR: Final = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _CERTIFICATE_FIELDS: Final = (
     *("id", "name", "type", "source", "state", "common_name", "names", "subject", "issuer", "serial"),
     *("not_before", "not_after", "key_algorithm", "fingerprint_sha1", "fingerprint_sha256", "chain", "findings"),
-    *("contacts", "tags", "reminders_muted", "created_at", "managed_certificate_id"),
+    *("contacts", "tags", "reminders_muted", "reminder_thresholds", "created_at", "managed_certificate_id"),
     *("auto_renew", "renew_before_days"),
 )
 _DEPLOYMENT_FIELDS: Final = (

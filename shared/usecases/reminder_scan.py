@@ -21,7 +21,7 @@ from shared.models import Account, Certificate, Reminder
 from shared.models.certificates import LOOK_NOW
 from shared.usecases.context import Context
 from shared.usecases.periodic import Periodic, note_run
-from shared.usecases.reminder_subjects import Watched, read_watched, select_watched
+from shared.usecases.reminder_subjects import Watched, chain_data, read_watched, select_watched, succession_data
 from shared.wakeups import Task, WakeUp
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -223,32 +223,7 @@ def _fact(watched: Watched, decision: Decision, *, now: datetime) -> events.Fact
             "threshold": decision.threshold,
             "days_left": days_left(decision.deadline.at, now),
             "notified": sum(recipient != NOBODY for recipient in decision.recipients),
-            **_chain_data(decision),
-            **_succession_data(watched),
+            **chain_data(decision.deadline),
+            **succession_data(watched),
         },
     )
-
-
-def _chain_data(decision: Decision) -> dict[str, Any]:
-    """Which certificate of the chain ends, when it is not the certificate itself."""
-    link = decision.deadline.link
-    if link is None:
-        return {}
-    return {
-        "chain_certificate": {
-            "position": link.position,
-            "subject": link.subject,
-            "fingerprint_sha256": link.fingerprint_sha256,
-        }
-    }
-
-
-def _succession_data(watched: Watched) -> dict[str, Any]:
-    """What took its place, and where that is not so yet."""
-    if not watched.subject.remainders:
-        return {}
-    lacking = [
-        {"lack": str(each.lack)} | ({"region": each.region} if each.region else {})
-        for each in watched.subject.remainders
-    ]
-    return {"replaced_by": watched.replaced_by, "lacking": lacking}

@@ -34,6 +34,8 @@ class Watched:
     fingerprint_sha256: str | None
     replaced_by: str | None
     subject: Subject
+    unsubscribed: tuple[str, ...]
+    """Those of its contacts, or the account's, who are left out of ``subject.recipients`` for that."""
 
 
 _COLUMNS: Final[tuple[Any, ...]] = (
@@ -87,6 +89,31 @@ def deadlines_of(kind: str, own: Validity, chain: Iterable[Mapping[str, Any]] | 
     return deadlines(CertificateType(kind), own, others)
 
 
+def chain_data(deadline: Deadline) -> dict[str, Any]:
+    """Which certificate of the chain ends, when it is not the certificate itself; as events say it."""
+    link = deadline.link
+    if link is None:
+        return {}
+    return {
+        "chain_certificate": {
+            "position": link.position,
+            "subject": link.subject,
+            "fingerprint_sha256": link.fingerprint_sha256,
+        }
+    }
+
+
+def succession_data(watched: Watched) -> dict[str, Any]:
+    """What took the certificate's place, and where that is not so yet; as events say it."""
+    if not watched.subject.remainders:
+        return {}
+    lacking = [
+        {"lack": str(each.lack)} | ({"region": each.region} if each.region else {})
+        for each in watched.subject.remainders
+    ]
+    return {"replaced_by": watched.replaced_by, "lacking": lacking}
+
+
 def _deadline(position: int, link: Mapping[str, Any]) -> Deadline:
     return Deadline(
         validity=Validity(
@@ -98,6 +125,7 @@ def _deadline(position: int, link: Mapping[str, Any]) -> Deadline:
 
 def _watched(row: AnyRow, *, remainders: Any, told: Any, unsubscribed: Collection[str]) -> Watched:
     thresholds = REMINDER_THRESHOLDS if row.thresholds is None else tuple(row.thresholds)
+    contacts = row.contacts or row.account_contacts
     return Watched(
         id=row.id,
         account_id=row.account_id,
@@ -115,6 +143,7 @@ def _watched(row: AnyRow, *, remainders: Any, told: Any, unsubscribed: Collectio
             recipients=recipients_of(row.contacts, row.account_contacts, unsubscribed),
             told=told,
         ),
+        unsubscribed=tuple(dict.fromkeys(each for each in contacts if each in unsubscribed)),
     )
 
 

@@ -52,6 +52,8 @@ class NewCertificate:
     callback_url: str | None
     contacts: tuple[str, ...]
     tags: dict[str, str]
+    reminder_thresholds: tuple[int, ...] | None = None
+    """Days before the end, farthest first; ``None``: as the account says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +161,7 @@ def _new_certificate(caller: Caller, request: NewCertificate, *, now: datetime) 
         contacts=list(request.contacts),
         tags=request.tags,
         reminders_muted=False,
+        reminder_thresholds=None if request.reminder_thresholds is None else list(request.reminder_thresholds),
         created_at=now,
     )
 

@@ -1,4 +1,4 @@
-"""/v1/reminders, and what can be answered to the reminders of one certificate."""
+"""/v1/reminders: the ledger, the preview, and what can be answered to the reminders of one certificate."""
 
 from __future__ import annotations
 
@@ -12,11 +12,49 @@ from services.api.resource import Resource
 from shared.domain.scopes import Scope
 from shared.schemas.base import Nothing
 from shared.schemas.certificates import CertificateOut
-from shared.schemas.reminders import RecipientIn, SnoozeIn, UnsubscribedList
-from shared.usecases import answers
+from shared.schemas.reminders import (
+    PreviewOut,
+    PreviewQuery,
+    RecipientIn,
+    ReminderPage,
+    ReminderQuery,
+    SnoozeIn,
+    UnsubscribedList,
+)
+from shared.usecases import answers, reminder_ledger, reminder_preview
 from shared.usecases.browsing import certificate_document
 
 blueprint = Resource("reminders", __name__, tag="Reminders")
+
+
+@blueprint.get("/v1/reminders")
+@authorized(Scope.READ)
+@blueprint.takes(ReminderQuery, location="query")
+@blueprint.answers(ReminderPage)
+def index(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """List who was told of what, newest first: the ledger."""
+    call = current_call()
+    page = call.page(query_data)
+    filters = reminder_ledger.ReminderFilters(**query_data)
+    found = reminder_ledger.list_reminders(call.session, call.caller, filters, page)
+    return {"items": found.items, "next_cursor": found.next_cursor}
+
+
+@blueprint.get("/v1/reminders/preview")
+@authorized(Scope.READ)
+@blueprint.takes(PreviewQuery, location="query")
+@blueprint.answers(PreviewOut)
+def preview(query_data: dict[str, Any]) -> ResponseReturnValueType:
+    """Show what would be sent at a moment, to whom and why, and why not. Nothing is sent or written.
+
+    As if reminders were looked for at that moment, with today's certificates, settings and answers; of what was sent
+    only what was until then. Without a date the next pages need the first one's: `date` of its answer.
+    """
+    call = current_call()
+    page = call.page(query_data)
+    at = query_data["date"] or call.now
+    found = reminder_preview.preview(call.session, call.caller.account_id, at=at, page=page)
+    return reminder_preview.preview_document(found)
 
 
 @blueprint.post("/v1/certificates/<certificate_id>/acknowledge")

@@ -10,14 +10,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.orm import Session
 
-from services.cli.operating import operating, state_dir_option
+from services.cli.operating import operating, operator, state_dir_option
+from services.cli.reminder_preview import preview_lines
 from shared.domain.reminders import EXPIRED
-from shared.usecases import calendar_feeds
-from shared.usecases.accounts import find_account
+from shared.schemas.reminders import PreviewOut
+from shared.usecases import calendar_feeds, reminder_preview
+from shared.usecases.accounts import find_account, list_accounts
 from shared.usecases.reminder_scan import ScanResult, scan
-from shared.usecases.tokens import Caller
 
 
 @click.group("reminders")
@@ -41,6 +41,37 @@ def run(*, as_json: bool, state_dir: Path | None) -> None:
     _print(result)
 
 
+@command.command("preview")
+@click.option(
+    "--date",
+    "date",
+    default=None,
+    help="A time or a date (its first moment, UTC) as in RFC 3339, past or future. Default: now.",
+)
+@click.option("--account", default=None, help="The account's name. Default: every account.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, a list of what GET /v1/reminders/preview answers.")
+@state_dir_option
+def preview(*, date: str | None, account: str | None, as_json: bool, state_dir: Path | None) -> None:
+    """Show what would be sent at a moment, to whom and why, and why not. Nothing is sent or written.
+
+    As if reminders were looked for at that moment, with today's certificates, settings and answers; of what was sent
+    only what was until then.
+    """
+    at = reminder_preview.checked_moment(date) if date else datetime.now(UTC)
+    with operating(state_dir) as context, context.transaction() as session:
+        accounts = [find_account(session, name=account)] if account else list_accounts(session)
+        found = [(each.name, reminder_preview.whole_preview(session, each.id, at=at)) for each in accounts]
+    if as_json:
+        documents = [
+            {"account": name, **PreviewOut().dump(reminder_preview.preview_document(one))} for name, one in found
+        ]
+        click.echo(json.dumps(documents))
+        return
+    for name, one in found:
+        for line in preview_lines(name, one):
+            click.echo(line)
+
+
 @command.group("calendar")
 def calendar() -> None:
     """Addresses at which calendars read when an account's certificates expire."""
@@ -56,7 +87,7 @@ _account_option = click.option("--account", required=True, help="The account's n
 def create(account: str, name: str, state_dir: Path | None) -> None:
     """Make a feed and print its address. It is shown this once only; who knows it can read it."""
     with operating(state_dir) as context, context.transaction() as session:
-        caller = _operator(session, account)
+        caller = operator(session, account)
         _, url = calendar_feeds.create_feed(context, session, caller, name=name, now=datetime.now(UTC))
     click.echo(url)
 
@@ -67,7 +98,7 @@ def create(account: str, name: str, state_dir: Path | None) -> None:
 def show(account: str, state_dir: Path | None) -> None:
     """List the account's feeds, never their addresses."""
     with operating(state_dir) as context, context.transaction() as session:
-        for feed in calendar_feeds.list_feeds(session, _operator(session, account).account_id):
+        for feed in calendar_feeds.list_feeds(session, operator(session, account).account_id):
             click.echo(f"{feed.id}  {feed.name}  made {feed.created_at:%Y-%m-%d}")
 
 
@@ -78,7 +109,7 @@ def show(account: str, state_dir: Path | None) -> None:
 def rotate(account: str, feed_id: str, state_dir: Path | None) -> None:
     """Give the feed FEED_ID a new address and print it; the old one finds nothing any more."""
     with operating(state_dir) as context, context.transaction() as session:
-        caller = _operator(session, account)
+        caller = operator(session, account)
         url = calendar_feeds.rotate_feed(context, session, caller, feed_id, now=datetime.now(UTC))
     click.echo(url)
 
@@ -90,13 +121,8 @@ def rotate(account: str, feed_id: str, state_dir: Path | None) -> None:
 def revoke(account: str, feed_id: str, state_dir: Path | None) -> None:
     """Revoke the feed FEED_ID: its address finds nothing any more."""
     with operating(state_dir) as context, context.transaction() as session:
-        calendar_feeds.revoke_feed(session, _operator(session, account), feed_id, now=datetime.now(UTC))
+        calendar_feeds.revoke_feed(session, operator(session, account), feed_id, now=datetime.now(UTC))
     click.echo(f"{feed_id} is revoked.")
-
-
-def _operator(session: Session, account: str) -> Caller:
-    """Who works on this machine, as the account's audit shows it."""
-    return Caller(account_id=find_account(session, name=account).id, token_id="operator", scopes=frozenset())  # noqa: S106 - a name
 
 
 def _print(result: ScanResult) -> None:

@@ -16,7 +16,7 @@ CERTIFICATE_FIELDS = {
     *("id", "name", "type", "source", "state", "common_name", "names", "subject", "issuer", "serial"),
     *("not_before", "not_after", "key_algorithm", "fingerprint_sha1", "fingerprint_sha256", "chain", "findings"),
     *("contacts", "tags", "reminders_muted", "reminders", "replaces", "replaced_by", "created_at", "deployments"),
-    *("managed_certificate_id", "auto_renew", "renew_before_days"),
+    *("managed_certificate_id", "auto_renew", "renew_before_days", "reminder_thresholds"),
 }
 DEPLOYMENT_FIELDS = {
     *("region", "state", "intent", "attempt", "error", "remote_id", "evidence", "served", "job_id", "deployed_at"),

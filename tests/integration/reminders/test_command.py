@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,13 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from services.cli.main import cli
-from shared.domain.reminders import DAY
+from shared.domain.reminders import DAY, calendar_day
+from shared.errors import Rejected
+from shared.models import Account
 from tests.support.fleet import Fleet
 from tests.support.reminders import OPS, add_certificate, notices
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -76,3 +80,81 @@ def test_calendar_feeds_are_made_listed_rotated_and_revoked(environment: dict[st
     assert made.rpartition("/")[2] not in listed
     assert certfleet(environment, "reminders", "calendar", "revoke", *account, feed_id).exit_code == 0
     assert certfleet(environment, "reminders", "calendar", "list", *account).output == ""
+
+
+def test_a_preview_says_who_would_be_told_and_why_nobody_is_and_writes_nothing(
+    fleet: Fleet, environment: dict[str, str]
+) -> None:
+    add_certificate(fleet, left=5 * DAY + HOUR)
+    add_certificate(fleet, left=5 * DAY + HOUR, common_name="muted.example.com", reminders_muted=True)
+
+    result = certfleet(environment, "reminders", "preview")
+
+    day = calendar_day(fleet.now + 5 * DAY + HOUR)
+    lines = [line.strip() for line in result.output.splitlines()]
+    assert lines[0].startswith("Account ")
+    assert lines[1] == f"Mail to {OPS} (now):"
+    assert lines[2] == f"soon     www.example.com expires in 5 days ({day}); threshold 7 days"
+    assert lines[4] == f"soon     muted.example.com expires in 5 days ({day}): muted"
+    assert notices(fleet) == []
+
+
+def test_a_preview_of_a_date_as_data_is_what_the_api_answers(fleet: Fleet, environment: dict[str, str]) -> None:
+    certificate_id = add_certificate(fleet, left=20 * DAY)
+    date = (fleet.now + 18 * DAY).isoformat()
+
+    result = certfleet(environment, "reminders", "preview", "--date", date, "--json")
+
+    (document,) = json.loads(result.output)
+    assert set(document) == {"account", "date", "mails", "silent", "next_cursor"}
+    (group,) = document["mails"][0]["groups"]
+    assert [(each["certificate_id"], each["threshold"]) for each in group["certificates"]] == [(certificate_id, 3)]
+
+
+def test_a_date_that_is_none_is_refused_with_a_remedy(environment: dict[str, str]) -> None:
+    with pytest.raises(Rejected) as refused:
+        certfleet(environment, "reminders", "preview", "--date", "tomorrow")
+
+    assert [(error.field, error.code) for error in refused.value.errors] == [("date", "invalid_time")]
+
+
+def test_an_accounts_settings_are_set_and_shown(fleet: Fleet, environment: dict[str, str]) -> None:
+    name = json.loads(certfleet(environment, "accounts", "show", account_name(fleet), "--json").output)["name"]
+
+    changed = certfleet(
+        environment,
+        *("accounts", "set", name, "--contact", OPS, "--thresholds", "7,30", "--time-zone", "Asia/Shanghai"),
+        *("--quiet", "22:00-07:00"),
+    )
+
+    assert changed.exit_code == 0
+    shown = certfleet(environment, "accounts", "show", name).output
+    for words in (OPS, "30, 7; and once it has expired", "Asia/Shanghai", "22:00 to 07:00; urgent mail goes out"):
+        assert words in shown
+    certfleet(environment, "accounts", "set", name, "--no-contacts", "--thresholds", "none", "--quiet", "none")
+    shown = certfleet(environment, "accounts", "show", name).output
+    for words in ("nobody", "none; and once it has expired", "quiet window          none"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--thresholds", "7,7", "reminder_thresholds.1"),
+        ("--thresholds", "soon", "reminder_thresholds.0"),
+        ("--thresholds", "9999", "reminder_thresholds.0"),
+        ("--quiet", "22:00", "quiet_window.until"),
+        ("--time-zone", "Mars", "time_zone"),
+        ("--contact", "nobody", "contacts.0"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(environment: dict[str, str], option: str, value: str, field: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        certfleet(environment, "accounts", "set", "whatever", option, value)
+
+    assert [error.field for error in refused.value.errors] == [field]
+
+
+def account_name(fleet: Fleet) -> str:
+    with fleet.transaction() as session:
+        return session.get_one(Account, fleet.caller.account_id).name
