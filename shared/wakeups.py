@@ -20,13 +20,15 @@ log = structlog.get_logger(__name__)
 class Task(StrEnum):
     """Explicit task names. The part before the last dot is routed to the queue of the same word.
 
-    ``DEPLOY`` and ``BIND`` name one row of a region; nobody sends them any more, but older releases may have.
+    ``DEPLOY`` and ``BIND`` name one row of a region, ``DELIVER`` one of a lane; nobody sends them any more, but older
+    releases may have.
     """
 
     VALIDATE = "certfleet.validate.job"
     REGION = "certfleet.deploy.region"
     DEPLOY = "certfleet.deploy.deployment"
     BIND = "certfleet.deploy.listener"
+    LANE = "certfleet.webhooks.lane"
     DELIVER = "certfleet.webhooks.delivery"
     REPLAY = "certfleet.webhooks.replay"
     MAIL = "certfleet.mail.recipient"

@@ -14,6 +14,7 @@ from marshmallow import Schema, fields
 
 from shared.config.settings import WEBHOOK_DISABLE_AFTER, WEBHOOK_RETRY_SCHEDULE
 from shared.crypto.webhook_signature import TOLERANCE
+from shared.domain.lanes import FAILURES, FIRST_REST, OUTAGE, SWIFT
 from shared.domain.webhooks import HEAD_BYTES, JITTER, ROTATION_OVERLAP
 from shared.events.catalogue import MEANING, EventType
 from shared.events.size import MOST_BYTES
@@ -297,13 +298,24 @@ the rest, and `findings_at` says where all are; sentences that are too long end 
   endpoint that wants it at that moment. A crash between your answer and our note of it sends it again. Keep the
   `webhook-id`s that you have handled and skip those you know. If several endpoints share that memory, key it by
   endpoint, too: each gets the event under the same id.
-* **Not in order.** Deliveries of one endpoint overlap, and a retry comes late. `sequence` numbers the account's events
-  without gaps in the order in which they were committed. `data` is the state *after* the event, so: remember the
-  highest `sequence` handled for a job or region, and drop what is below. For the full order, read
-  `GET /v1/events?after=`.
+* **In order, as long as you answer at once and well.** First attempts begin in the order of `sequence`. While your
+  answers take less than {SWIFT.microseconds // 1000} ms there is one delivery at a time, so they also arrive in
+  that order. Slower receivers get up to four at once, which may overtake each other, unless the operator sets
+  `CERTFLEET_WEBHOOK_AT_ONCE=1`. What failed comes again when its pause is over, after later events. After an outage
+  ({OUTAGE} failures in a row, or more) the first success makes everything that waits due at once, in the order of
+  `sequence`. What is [replayed](#replay) comes behind
+  what is new. So: `sequence` numbers the account's events without gaps in the order in which they were committed, and
+  `data` is the state *after* the event; remember the highest `sequence` handled for a job or region, and drop what is
+  below. For the full order, read `GET /v1/events?after=`.
+* **A lane of your own.** Other receivers, however slow, silent or many, do not delay yours, and yours not theirs. A
+  receiver that takes longer than a tenth of the timeout for an answer gets one delivery at a time. After
+  {FAILURES} failures in a row it is left alone for {FIRST_REST.seconds} s, doubling to a minute, and then tried with
+  one delivery; waiting uses up no attempts. A test event or a replay that you ask for is tried at once. Jobs' callbacks
+  to one host share a lane.
 * **Retries.** Only 2xx is success. Redirects are not followed and count as failures. After a failure the next attempt
-  comes after {_pauses()} (each ±{JITTER:.0%}), then the delivery is `exhausted`: three days in all. `Retry-After`
-  lengthens a pause, up to the longest one. Operators can set another schedule (`CERTFLEET_WEBHOOK_RETRY_SCHEDULE`).
+  comes after {_pauses()} (each ±{JITTER:.0%}), then the delivery is `exhausted`: three days in all.
+  `Retry-After` lengthens a pause, up to the longest one, and for up to a minute of it the receiver gets no other
+  event either. Operators can set another schedule (`CERTFLEET_WEBHOOK_RETRY_SCHEDULE`).
 * **410 Gone** disables the endpoint. What waits for a disabled or deleted endpoint is `cancelled`.
 * **A receiver that fails for days is disabled.** After {WEBHOOK_DISABLE_AFTER.days} days of nothing but failures
   (operators: `CERTFLEET_WEBHOOK_DISABLE_AFTER_SECONDS`) the endpoint is disabled, with the reason in
@@ -355,7 +367,7 @@ The same by API: `POST /v1/webhooks/{{id}}/replay` with `{{"after": <sequence>}}
 * `only_failed` leaves out what was delivered. Without it everything is sent again, under the same `webhook-id` and with
   the same body; what waits for a retry is due at once.
 * **Order**: events are queued by `sequence`, {REPLAY_BATCH} at a time; the next ones follow when each of these has been
-  tried once. Within a batch deliveries overlap, and retries come late, as always. New events do not wait for a replay.
+  tried once. New events do not wait for a replay: they go first.
 * A replay adds nothing while {MOST_WAITING:,} deliveries of the endpoint wait, so that a receiver that is down is not
   buried. Disabling or deleting the endpoint cancels it.
 * One replay of an endpoint at a time: a second request gets 409 `replay_running`, with the id of the first; the same

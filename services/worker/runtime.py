@@ -20,6 +20,8 @@ from shared.usecases.region_tools import RegionTools
 from shared.usecases.source_registry import build_source
 from shared.usecases.source_tools import SourceTools
 from shared.usecases.stopping import Stopping
+from shared.usecases.webhook_delivery import Courier
+from shared.usecases.webhook_trials import Trials
 
 _once = threading.Lock()
 
@@ -46,9 +48,20 @@ def context() -> Context:
 
 
 @lru_cache(maxsize=1)
-def sender() -> HttpWebhookSender:
-    """Sends webhooks."""
-    return HttpWebhookSender.from_settings(settings())
+def _courier() -> Courier:
+    return Courier(
+        context=_context(),
+        sender=HttpWebhookSender.from_settings(settings()),
+        trials=Trials(settings().webhook_trial_threads, stopping()),
+        clock=utc_now,
+        stopping=stopping(),
+    )
+
+
+def courier() -> Courier:
+    """Delivers webhooks; one a process, because its threads share the places for receivers that are tried out."""
+    with _once:
+        return _courier()
 
 
 @lru_cache(maxsize=1)

@@ -45,6 +45,9 @@ class Settings:
     webhook_retry_schedule: tuple[timedelta, ...] = tuple(timedelta(seconds=s) for s in WEBHOOK_RETRY_SCHEDULE)
     webhook_timeout: timedelta = timedelta(seconds=15)
     webhook_disable_after: timedelta = WEBHOOK_DISABLE_AFTER
+    webhook_at_once: int = 4
+    webhook_rest: timedelta = timedelta(seconds=60)
+    webhook_trial_threads: int = 4
     lease: timedelta = timedelta(seconds=60)
     sweep_every: timedelta = timedelta(seconds=5)
     reminders_every: timedelta = timedelta(minutes=10)
@@ -174,6 +177,9 @@ _OPTIONAL: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     "webhook_retry_schedule": ("CERTFLEET_WEBHOOK_RETRY_SCHEDULE", _schedule),
     "webhook_timeout": ("CERTFLEET_WEBHOOK_TIMEOUT_SECONDS", _seconds),
     "webhook_disable_after": ("CERTFLEET_WEBHOOK_DISABLE_AFTER_SECONDS", _seconds),
+    "webhook_at_once": ("CERTFLEET_WEBHOOK_AT_ONCE", _positive),
+    "webhook_rest": ("CERTFLEET_WEBHOOK_REST_SECONDS", _seconds),
+    "webhook_trial_threads": ("CERTFLEET_WEBHOOK_TRIAL_THREADS", _positive),
     "lease": ("CERTFLEET_LEASE_SECONDS", _seconds),
     "sweep_every": ("CERTFLEET_SWEEP_SECONDS", _seconds),
     "reminders_every": ("CERTFLEET_REMINDERS_SECONDS", _seconds),

@@ -54,7 +54,7 @@ def append(
     subjects = subjects_of(session, events, is_tagged=any(each.filter.tags for each in listening))
     for each in listening:
         wanted = [event for event, subject in zip(events, subjects, strict=True) if each.filter.wants(subject)]
-        deliver(session, wanted, endpoint_id=each.id, now=now)
+        deliver(session, wanted, endpoint_id=each.id, lane=each.lane, now=now)
     return events
 
 
@@ -69,15 +69,17 @@ def append_to_each(
     insertion.insert(session, *rows)
 
 
-def deliver(session: Session, events: Sequence[Event], *, endpoint_id: str, now: datetime) -> list[str]:
+def deliver(session: Session, events: Sequence[Event], *, endpoint_id: str, lane: str, now: datetime) -> list[str]:
     """Durable deliveries of these events to one endpoint, due at once. Returns their ids."""
-    deliveries = [new_delivery(event, endpoint_id, now=now) for event in events]
+    if not events:
+        return []
+    deliveries = [new_delivery(event, endpoint_id, lane=lane, now=now) for event in events]
     insertion.insert(session, *deliveries)
-    wake(session, *(WakeUp(Task.DELIVER, delivery.id) for delivery in deliveries))
+    wake(session, WakeUp(Task.LANE, lane))
     return [delivery.id for delivery in deliveries]
 
 
-def new_delivery(event: Event, endpoint_id: str, *, now: datetime) -> WebhookDelivery:
+def new_delivery(event: Event, endpoint_id: str, *, lane: str, now: datetime) -> WebhookDelivery:
     """The event for the endpoint, due at once; not stored yet."""
     return WebhookDelivery(
         id=new_id("dlv"),
@@ -86,6 +88,8 @@ def new_delivery(event: Event, endpoint_id: str, *, now: datetime) -> WebhookDel
         event_id=event.id,
         state="pending",
         attempt=0,
+        lane=lane,
+        sequence=event.sequence,
         created_at=now,
         next_attempt_at=now,
         next_wake_at=now + FIRST_WAKE,
@@ -152,6 +156,7 @@ class _Listening:
     """An enabled endpoint of the account: every event's, or one job's."""
 
     id: str
+    lane: str
     filter: EventFilter
 
 
@@ -168,7 +173,8 @@ _APPEND: Final = """
             id text, place bigint, type text, job_id text, certificate_id text, data jsonb
         )
     )
-    SELECT counter.last_sequence, endpoint.id, endpoint.job_id, endpoint.types, endpoint.tags, endpoint.regions
+    SELECT counter.last_sequence, endpoint.id, endpoint.lane, endpoint.job_id, endpoint.types, endpoint.tags,
+           endpoint.regions
     FROM counter LEFT JOIN webhook_endpoints AS endpoint
         ON endpoint.account_id = :account_id AND endpoint.enabled AND endpoint.deleted_at IS NULL
         AND (endpoint.job_id IS NULL OR endpoint.job_id = ANY(:job_ids))
@@ -211,7 +217,7 @@ def _insert(session: Session, account_id: str, events: Sequence[Event], beside: 
 
 def _listening(row: Row[Any]) -> _Listening:
     chosen = EventFilter(job_id=row.job_id, types=row.types, tags=row.tags, regions=row.regions)
-    return _Listening(id=row.id, filter=chosen)
+    return _Listening(id=row.id, lane=row.lane or row.id, filter=chosen)
 
 
 def _event(account_id: str, fact: Fact, now: datetime) -> Event:

@@ -13,7 +13,7 @@ from shared.models.reminders import CalendarFeed, PeriodicRun, Reminder, Unsubsc
 from shared.models.secrets import Purpose, Secret
 from shared.models.sources import Acquisition, ManagedCertificate, SourceCatalogue
 from shared.models.webhook_replays import WebhookReplay
-from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from shared.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookLane
 
 __all__ = [
     "Account",
@@ -50,5 +50,6 @@ __all__ = [
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",
+    "WebhookLane",
     "WebhookReplay",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import ALWAYS_WOKEN, Base, Leased
@@ -17,6 +17,7 @@ class WebhookEndpoint(Base):
     newest signing key of scheme ``ed25519``; the keys themselves are sealed (``shared/usecases/webhook_secrets.py``).
     ``failing_since``: the first of the failures since anything was delivered, of which the account was ``warned_at``.
     ``missed_since``: from then on events may not have arrived, because it was disabled; until they are replayed.
+    ``lane``: what its deliveries queue in; a job's callback shares one with others, any other endpoint has its own.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -39,10 +40,29 @@ class WebhookEndpoint(Base):
     missed_since: Mapped[datetime | None]
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+    lane: Mapped[str] = mapped_column(default="", server_default="")
+
+
+class WebhookLane(Base):
+    """What the receiver behind a lane has shown (``shared/domain/lanes.py``), once it was tried.
+
+    Its row is locked by whoever claims a delivery of the lane: they count what is on its way.
+    """
+
+    __tablename__ = "webhook_lanes"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    pace: Mapped[str]
+    failures: Mapped[int] = mapped_column(default=0)
+    rests_until: Mapped[datetime | None]
 
 
 class WebhookDelivery(Leased, Base):
-    """One event for one endpoint: ``pending → delivered | exhausted | cancelled``."""
+    """One event for one endpoint: ``pending → delivered | exhausted | cancelled``.
+
+    ``sequence`` is the event's, ``lane`` the endpoint's; ``""`` where a release wrote it that knew of none, until the
+    sweep finds it. ``is_replay``: it was asked for again, and waits behind what is new.
+    """
 
     __tablename__ = "webhook_deliveries"
 
@@ -52,6 +72,9 @@ class WebhookDelivery(Leased, Base):
     event_id: Mapped[str] = mapped_column(ForeignKey("events.id"))
     state: Mapped[str]
     attempt: Mapped[int] = mapped_column(default=0)
+    lane: Mapped[str] = mapped_column(default="", server_default="")
+    sequence: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    is_replay: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
 
@@ -68,6 +91,20 @@ class WebhookDelivery(Leased, Base):
             postgresql_where=text("next_wake_at IS NOT NULL"),
         ),
         Index("ix_webhook_deliveries_next_wake_at", "next_wake_at", postgresql_where=text("next_wake_at IS NOT NULL")),
+        Index(
+            "ix_webhook_deliveries_untried",
+            "lane",
+            "is_replay",
+            "sequence",
+            postgresql_where=text("next_wake_at IS NOT NULL AND attempt = 0"),
+        ),
+        Index(
+            "ix_webhook_deliveries_retries",
+            "lane",
+            "next_attempt_at",
+            postgresql_where=text("next_wake_at IS NOT NULL AND attempt > 0"),
+        ),
+        Index("ix_webhook_deliveries_on_their_way", "lane", postgresql_where=text("lease_until IS NOT NULL")),
     )
 
 

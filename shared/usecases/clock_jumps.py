@@ -30,6 +30,7 @@ from shared.models import (
     Reminder,
     SourceCatalogue,
     WebhookDelivery,
+    WebhookLane,
     WebhookReplay,
     leases,
 )
@@ -54,7 +55,7 @@ def pull_back(session: Session, settings: Settings, *, now: datetime) -> int:
     """
     last = session.get(PeriodicRun, Periodic.SWEEP)
     is_certain = last is not None and last.last_run_at > now + SKEW
-    _shorten_regions(session, settings, now=now)
+    _shorten_rests(session, settings, now=now)
     moved = sum(
         leases.pull_back(session, model, limit, now=now, is_certain=is_certain)
         for model, limit in farthest(settings).items()
@@ -85,9 +86,14 @@ def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
     }
 
 
-def _shorten_regions(session: Session, settings: Settings, *, now: datetime) -> None:
-    """The leases on whole regions, and how long one that does not answer is left alone: one row each."""
+def _shorten_rests(session: Session, settings: Settings, *, now: datetime) -> None:
+    """The leases on whole regions, and how long those and receivers that do not answer are left alone: a row each."""
     table: Any = Balancer
-    for column, farthest in ((table.lease_until, settings.lease), (table.circuit_retry_at, circuits.LONGEST_PAUSE)):
-        statement = update(table).where(column > now + farthest).values({column: now + farthest})
+    lanes: Any = WebhookLane
+    for model, column, farthest in (
+        (table, table.lease_until, settings.lease),
+        (table, table.circuit_retry_at, circuits.LONGEST_PAUSE),
+        (lanes, lanes.rests_until, settings.webhook_rest),
+    ):
+        statement = update(model).where(column > now + farthest).values({column: now + farthest})
         session.execute(statement.execution_options(synchronize_session=False))

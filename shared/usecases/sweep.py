@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.events.log import wake
@@ -36,7 +36,6 @@ MOST_BATCHES: Final = 10
 
 WAKES: Final = (
     (Job, Task.VALIDATE),
-    (WebhookDelivery, Task.DELIVER),
     (WebhookReplay, Task.REPLAY),
     (Reminder, Task.MAIL),
     (Notice, Task.NOTICE),
@@ -45,6 +44,9 @@ WAKES: Final = (
 )
 OF_REGIONS: Final = (Deployment, Listener)
 """Whoever is woken for a region does all that is due there: one message for all its rows."""
+
+OF_LANES: Final = (WebhookDelivery,)
+"""And so does whoever is woken for a lane."""
 
 
 def sweep(context: Context, *, now: datetime) -> int:
@@ -87,9 +89,30 @@ def _wake_batch(context: Context, *, now: datetime) -> _Batch:
             regions |= _regions_of(session, region_row, ids)
             is_full |= len(ids) == BATCH
         wake_ups += [WakeUp(Task.REGION, region) for region in sorted(regions)]
+        for lane_row in OF_LANES:
+            ids = leases.take_unowned(session, lane_row, now=now, limit=BATCH)
+            wake_ups += [WakeUp(Task.LANE, lane) for lane in sorted(_lanes_of(session, ids))]
+            is_full |= len(ids) == BATCH
         wake(session, *wake_ups)
     return _Batch(woken=len(wake_ups), is_full=is_full)
 
 
 def _regions_of(session: Session, model: type[Deployment | Listener], ids: list[str]) -> set[str]:
     return set(session.execute(select(model.region).where(model.id.in_(ids)).distinct()).scalars())
+
+
+_FIND_LANES: Final = text("""
+    UPDATE webhook_deliveries AS delivery SET lane = coalesce(nullif(endpoint.lane, ''), endpoint.id)
+    FROM webhook_endpoints AS endpoint
+    WHERE delivery.id = ANY(:ids) AND delivery.lane = '' AND endpoint.id = delivery.endpoint_id
+""")
+"""What a release has written that knew of no lanes."""
+
+
+def _lanes_of(session: Session, ids: list[str]) -> set[str]:
+    asked = select(WebhookDelivery.lane).where(WebhookDelivery.id.in_(ids)).distinct()
+    lanes = set(session.execute(asked).scalars())
+    if "" not in lanes:
+        return lanes
+    session.execute(_FIND_LANES, {"ids": ids})
+    return set(session.execute(asked).scalars())

@@ -1,36 +1,46 @@
-"""Deliver one event to one endpoint: claim, sign, send outside any transaction, record the attempt, settle or retry.
+"""Deliver what is due to a receiver: claim, sign, send outside any transaction, record the attempt, take the next.
 
-The ``webhook-id`` is the event's id. It is the same over every retry and replay, whatever became of our own rows, and
-it is the ``id`` that ``GET /v1/events`` shows: a receiver that keeps the ids it has seen handles each event once.
+A wake-up names a lane (``shared/domain/lanes.py``), and whoever is woken delivers what is due there, one after the
+other: one transaction a delivery records how it went and claims the next one. The ``webhook-id`` is the event's id. It
+is the same over every retry and replay, whatever became of our own rows, and it is the ``id`` that ``GET /v1/events``
+shows: a receiver that keeps the ids it has seen handles each event once.
 """
 
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.config.settings import Settings
 from shared.crypto import webhook_signature
 from shared.crypto.vault import CannotOpen
-from shared.domain.identifiers import new_id
+from shared.domain.lanes import Lane
 from shared.domain.webhooks import Answer, DeliveryState, Verdict, judge
 from shared.errors import NotFound
-from shared.events.log import body_of
-from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
-from shared.usecases import webhook_health, webhook_secrets, webhooks
+from shared.events.log import body_of, wake
+from shared.models import Event, WebhookDelivery, WebhookEndpoint
+from shared.models.leases import finished
+from shared.usecases import webhook_health, webhook_lanes, webhook_record, webhook_secrets
+from shared.usecases.clock import Clock
 from shared.usecases.context import Context
+from shared.usecases.stopping import Stopping
+from shared.usecases.webhook_lanes import Claimed, Sight, Standing
+from shared.usecases.webhook_trials import Trials
+from shared.wakeups import Task, WakeUp
 
 USER_AGENT: Final = "certfleet-webhooks/1"
 LEASE_MARGIN: Final = timedelta(seconds=10)
 """A lease outlives the request's own deadline by this, so that a slow receiver is not called twice at once."""
 
-GONE_REASON: Final = "The receiver answered 410 Gone."
+TURN: Final = timedelta(seconds=2)
+"""After this a thread leaves a lane in which more is due, and wakes it again, behind what was woken meanwhile."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,57 +67,187 @@ class WebhookSender(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
+class Courier:
+    """What delivering uses: built once a process, shared by its threads."""
+
+    context: Context
+    sender: WebhookSender
+    trials: Trials
+    clock: Clock
+    stopping: Stopping = field(default_factory=Stopping)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
     """A delivery that is ours for now; without ``request`` its secret could not be read.
 
-    ``is_failing``: nothing was delivered to its endpoint since a failure.
+    ``attempt``: how many were made. ``is_failing``: nothing was delivered to its endpoint since a failure.
     """
 
-    delivery_id: str
-    fence: int
+    claimed: Claimed
+    endpoint_id: str
+    event_id: str
+    attempt: int
+    started: datetime
     request: Request | None
-    is_failing: bool = False
+    is_failing: bool
 
 
-def deliver(context: Context, sender: WebhookSender, delivery_id: str, *, now: datetime) -> None:
-    """Try a delivery once, if it is due and nobody else is at it.
+def work_in_lane(courier: Courier, lane_id: str) -> None:
+    """Deliver what is due in the lane; returns at once when nothing is, or when others are at it already.
 
-    The result is written only if the claim is still the newest; a stale one is logged and dropped.
-    A delivery whose endpoint is disabled or deleted becomes ``cancelled`` without a try.
+    Safe to call at any time, by any number at once. A result is written only if the claim is still the newest; a stale
+    one is logged and dropped. A delivery whose endpoint is disabled or deleted becomes ``cancelled`` without a try.
 
     Raises:
-        Transient: the database is away; the sweep wakes the delivery again when its lease has ended.
+        Transient: the database is away; the sweep wakes the lane again when the delivery's lease has ended.
     """
-    timeout = context.settings.webhook_timeout
-    with context.transaction() as session:
-        claim = _claim(context, session, delivery_id, now=now, lease=lease_of(context.settings))
-    if claim is None:
-        return
-    answer = Answer(error="secret_unreadable")
-    if claim.request is not None:
-        answer = sender.send(claim.request, deadline=timeout)
-    with context.transaction() as session:
-        _record(context, session, claim, answer=answer, started=now)
+    sight = _look(courier, lane_id)
+    if sight.standing is Standing.TRIAL:
+        courier.trials.run(lane_id, sight.lane.pace, lambda waiting: _visit(courier, waiting, is_trial=True))
+    elif sight.standing is Standing.OPEN:
+        _visit(courier, lane_id, is_trial=False)
+
+
+def work_in_lane_of(courier: Courier, delivery_id: str) -> None:
+    """As :func:`work_in_lane`, the lane told by one of its deliveries."""
+    with courier.context.transaction() as session:
+        asked = select(WebhookDelivery.lane).where(WebhookDelivery.id == delivery_id)
+        lane_id = session.execute(asked).scalar_one_or_none()
+    if lane_id:
+        work_in_lane(courier, lane_id)
 
 
 def lease_of(settings: Settings) -> timedelta:
     """For how long a delivery is claimed."""
-    return max(settings.lease, settings.webhook_timeout + LEASE_MARGIN)
+    return settings.webhook_timeout + LEASE_MARGIN
 
 
-def _claim(context: Context, session: Session, delivery_id: str, *, now: datetime, lease: timedelta) -> _Claim | None:
-    fence = leases.claim(session, WebhookDelivery, delivery_id, now=now, lease=lease)
-    if fence is None:
+def _look(courier: Courier, lane_id: str) -> Sight:
+    limits = webhook_lanes.limits_of(courier.context.settings)
+    now = courier.clock()
+    with courier.context.transaction() as session:
+        sight = webhook_lanes.look(session, lane_id, limits=limits, now=now)
+        if sight.standing is Standing.RESTING and sight.lane.rests_until is not None:
+            webhook_lanes.wake_after_rest(session, lane_id, rests_until=sight.lane.rests_until)
+    return sight
+
+
+def _visit(courier: Courier, lane_id: str, *, is_trial: bool) -> None:
+    """One turn in the lane. Then it is looked at once more: those who found it full meanwhile have left it to us."""
+    end = time.monotonic() + TURN.total_seconds()
+    errand = _begin(courier, lane_id, is_trial=is_trial)
+    while errand is not None:
+        is_over = courier.stopping.is_asked or time.monotonic() >= end
+        errand = _go_on(courier, lane_id, errand, _send(courier, errand), is_over=is_over)
+    if _look(courier, lane_id).standing in {Standing.OPEN, Standing.TRIAL}:
+        courier.context.publisher.publish([WakeUp(Task.LANE, lane_id)])
+
+
+def _begin(courier: Courier, lane_id: str, *, is_trial: bool) -> Errand | None:
+    with courier.context.transaction() as session:
+        lane = webhook_lanes.value_of(webhook_lanes.hold(session, lane_id))
+        if lane.is_tried_out() and not is_trial:
+            return None
+        return _next(courier, session, lane_id, lane)
+
+
+def _send(courier: Courier, errand: Errand) -> Answer:
+    if errand.request is None:
+        return Answer(error="secret_unreadable")
+    return courier.sender.send(errand.request, deadline=courier.context.settings.webhook_timeout)
+
+
+def _go_on(courier: Courier, lane_id: str, errand: Errand, answer: Answer, *, is_over: bool) -> Errand | None:
+    """Write down how it went, and claim the lane's next delivery, unless the turn ``is_over``."""
+    settings = courier.context.settings
+    verdict = _judged(settings, errand, answer)
+    with courier.context.transaction() as session:
+        ended = errand.started + answer.duration
+        state = webhook_record.record(session, errand.claimed, answer, verdict, started=errand.started)
+        if state is None:
+            log.warning("webhook_result_stale", delivery_id=errand.claimed.delivery_id, fence=errand.claimed.fence)
+            return None
+        _note_health(session, settings, errand, verdict, now=ended)
+        log.info("webhook_attempted", **_log_fields(errand, answer, state))
+        lane = _learn(courier, session, lane_id, answer, is_delivered=state == DeliveryState.DELIVERED, ended=ended)
+        if is_over or lane.is_tried_out():
+            return None
+        return _next(courier, session, lane_id, lane)
+
+
+def _judged(settings: Settings, errand: Errand, answer: Answer) -> Verdict:
+    return judge(
+        answer,
+        attempt=errand.attempt + 1,
+        schedule=settings.webhook_retry_schedule,
+        chance=random.random(),  # noqa: S311 - jitter, not cryptography
+        now=errand.started + answer.duration,
+    )
+
+
+def _note_health(session: Session, settings: Settings, errand: Errand, verdict: Verdict, *, now: datetime) -> None:
+    """Before the lane's row is taken: endpoints come first in the lock order."""
+    if verdict.disables_endpoint:
+        webhook_health.note_gone(session, errand.endpoint_id, now=now)
+    elif verdict.state is not DeliveryState.DELIVERED:
+        webhook_health.note_failure(session, settings, errand.endpoint_id, now=now)
+    elif errand.is_failing:
+        webhook_health.note_success(session, errand.endpoint_id)
+
+
+def _learn(
+    courier: Courier, session: Session, lane_id: str, answer: Answer, *, is_delivered: bool, ended: datetime
+) -> Lane:
+    """What the receiver has shown by this answer; the lane's row is held from here on."""
+    row = webhook_lanes.hold(session, lane_id)
+    before = webhook_lanes.value_of(row)
+    limits = webhook_lanes.limits_of(courier.context.settings)
+    lane = before.after(answer, is_delivered=is_delivered, limits=limits, now=ended)
+    if lane != before:
+        webhook_lanes.keep(row, lane)
+    if before.ends_outage(lane):
+        webhook_lanes.end_pauses(session, lane_id, now=courier.clock())
+    if lane.rests_until is not None:
+        session.flush()
+        webhook_lanes.wake_after_rest(session, lane_id, rests_until=lane.rests_until)
+    return lane
+
+
+def _next(courier: Courier, session: Session, lane_id: str, lane: Lane) -> Errand | None:
+    """Claim what is next, and cancel on the way what is for nobody any more. The lane's row is held."""
+    limits = webhook_lanes.limits_of(courier.context.settings)
+    lease = lease_of(courier.context.settings)
+    now = courier.clock()
+    if lane.is_resting(now):
         return None
-    delivery = session.get_one(WebhookDelivery, delivery_id)
-    endpoint = session.get_one(WebhookEndpoint, delivery.endpoint_id)
-    if not _is_live(endpoint):
-        _finish(delivery, DeliveryState.CANCELLED, now=now)
-        return None
-    event = session.get_one(Event, delivery.event_id)
-    return _Claim(
-        delivery_id=delivery_id,
-        fence=fence,
+    while claimed := webhook_lanes.claim_next(session, lane_id, lane, limits=limits, now=now, lease=lease):
+        delivery, endpoint, event = webhook_record.load(session, claimed.delivery_id)
+        if webhook_record.is_live(endpoint):
+            if claimed.has_more:
+                wake(session, WakeUp(Task.LANE, lane_id))
+            return _errand(courier.context, session, claimed, (delivery, endpoint, event), now=now)
+        delivery.state, delivery.finished_at = DeliveryState.CANCELLED, now
+        finished(delivery)
+        session.flush()
+    return None
+
+
+def _errand(
+    context: Context,
+    session: Session,
+    claimed: Claimed,
+    rows: tuple[WebhookDelivery, WebhookEndpoint, Event],
+    *,
+    now: datetime,
+) -> Errand:
+    delivery, endpoint, event = rows
+    return Errand(
+        claimed=claimed,
+        endpoint_id=endpoint.id,
+        event_id=event.id,
+        attempt=delivery.attempt,
+        started=now,
         request=_request(context, session, endpoint, event, now=now),
         is_failing=endpoint.failing_since is not None,
     )
@@ -130,84 +270,13 @@ def _request(
     )
 
 
-def _record(context: Context, session: Session, claim: _Claim, *, answer: Answer, started: datetime) -> None:
-    delivery = leases.owned(session, WebhookDelivery, claim.delivery_id, fence=claim.fence)
-    if delivery is None:
-        log.warning("webhook_result_stale", delivery_id=claim.delivery_id, fence=claim.fence)
-        return
-    ended = started + answer.duration
-    delivery.attempt += 1
-    verdict = judge(
-        answer,
-        attempt=delivery.attempt,
-        schedule=context.settings.webhook_retry_schedule,
-        chance=random.random(),  # noqa: S311 - jitter, not cryptography
-        now=ended,
-    )
-    _log_attempt(session, delivery, answer, started=started)
-    _settle(session, delivery, verdict, now=ended)
-    if verdict.state is not DeliveryState.DELIVERED:
-        webhook_health.note_failure(session, context.settings, delivery.endpoint_id, now=ended)
-    elif claim.is_failing:
-        webhook_health.note_success(session, delivery.endpoint_id)
-    log.info("webhook_attempted", **_log_fields(delivery, answer))
-
-
-def _log_attempt(session: Session, delivery: WebhookDelivery, answer: Answer, *, started: datetime) -> None:
-    """Numbers go on over replays, which begin the schedule anew."""
-    newest = select(func.max(WebhookAttempt.number)).where(WebhookAttempt.delivery_id == delivery.id)
-    number = (session.execute(newest).scalar_one() or 0) + 1
-    session.add(
-        WebhookAttempt(
-            id=new_id("att"),
-            account_id=delivery.account_id,
-            delivery_id=delivery.id,
-            number=number,
-            started_at=started,
-            duration_ms=round(answer.duration / timedelta(milliseconds=1)),
-            status=answer.status,
-            error=answer.error,
-            response_head=answer.head or None,
-        )
-    )
-
-
-def _settle(session: Session, delivery: WebhookDelivery, verdict: Verdict, *, now: datetime) -> None:
-    if verdict.disables_endpoint:
-        _finish(delivery, verdict.state, now=now)
-        _disable(session, delivery.endpoint_id, now=now)
-    elif verdict.pause is None:
-        _finish(delivery, verdict.state, now=now)
-    elif _is_live(session.get_one(WebhookEndpoint, delivery.endpoint_id)):
-        leases.due(delivery, now + verdict.pause)
-    else:
-        _finish(delivery, DeliveryState.CANCELLED, now=now)
-
-
-def _disable(session: Session, endpoint_id: str, *, now: datetime) -> None:
-    endpoint = session.get_one(WebhookEndpoint, endpoint_id, with_for_update={"key_share": True})
-    if _is_live(endpoint):
-        webhooks.disable(session, endpoint, reason=GONE_REASON, now=now)
-        webhook_health.tell_disabled(session, endpoint, now=now)
-
-
-def _finish(delivery: WebhookDelivery, state: DeliveryState, *, now: datetime) -> None:
-    delivery.state = state
-    delivery.finished_at = now
-    leases.finished(delivery)
-
-
-def _is_live(endpoint: WebhookEndpoint) -> bool:
-    return endpoint.enabled and endpoint.deleted_at is None
-
-
-def _log_fields(delivery: WebhookDelivery, answer: Answer) -> dict[str, Any]:
+def _log_fields(errand: Errand, answer: Answer, state: str) -> dict[str, Any]:
     return {
-        "delivery_id": delivery.id,
-        "endpoint_id": delivery.endpoint_id,
-        "event_id": delivery.event_id,
-        "attempt": delivery.attempt,
-        "state": delivery.state,
+        "delivery_id": errand.claimed.delivery_id,
+        "endpoint_id": errand.endpoint_id,
+        "event_id": errand.event_id,
+        "attempt": errand.attempt + 1,
+        "state": state,
         "status": answer.status,
         "error": answer.error,
         "duration_ms": round(answer.duration / timedelta(milliseconds=1)),

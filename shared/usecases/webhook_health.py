@@ -24,6 +24,8 @@ ACTOR: Final = "webhook-health"
 
 FAILING_REASON: Final = "Its receiver failed every delivery for {span}, since {since}."
 
+GONE_REASON: Final = "The receiver answered 410 Gone."
+
 log = structlog.get_logger(__name__)
 
 
@@ -35,6 +37,16 @@ def note_success(session: Session, endpoint_id: str) -> None:
         .values(failing_since=None, warned_at=None)
     )
     session.execute(statement.execution_options(synchronize_session=False))
+
+
+def note_gone(session: Session, endpoint_id: str, *, now: datetime) -> None:
+    """The receiver asked not to be called again: its endpoint is disabled, and its account told."""
+    endpoint = session.get_one(
+        WebhookEndpoint, endpoint_id, with_for_update={"key_share": True}, populate_existing=True
+    )
+    if endpoint.enabled and endpoint.deleted_at is None:
+        webhooks.disable(session, endpoint, reason=GONE_REASON, now=now)
+        tell_disabled(session, endpoint, now=now)
 
 
 def note_failure(session: Session, settings: Settings, endpoint_id: str, *, now: datetime) -> None:

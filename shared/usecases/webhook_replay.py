@@ -22,7 +22,7 @@ from shared.events import log
 from shared.events.filters import EventFilter
 from shared.events.log import FIRST_WAKE
 from shared.models import Event, EventCounter, WebhookDelivery, WebhookEndpoint, WebhookReplay, insertion, leases
-from shared.usecases import audit
+from shared.usecases import audit, webhook_lanes
 from shared.usecases.context import Context
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.retention import check_kept, check_kept_since
@@ -76,6 +76,7 @@ def start_replay(
     check_types(request.types)
     request = _bounded(request, now=now)
     _refuse_second(session, endpoint)
+    webhook_lanes.end_rest(session, endpoint.lane)
     newest = _newest(session, caller.account_id)
     after = _first(session, caller.account_id, request, newest=newest, now=now)
     replay = WebhookReplay(
@@ -252,7 +253,7 @@ def _is_busy(session: Session, replay: WebhookReplay) -> bool:
 def _queue_batch(session: Session, replay: WebhookReplay, endpoint: WebhookEndpoint, *, now: datetime) -> None:
     events = _next_events(session, replay)
     wanted = _wanted(session, replay, endpoint, events)
-    queued = _make_due(session, replay, wanted, now=now)
+    queued = _make_due(session, replay, endpoint, wanted, now=now)
     replay.queued += queued
     replay.skipped += len(events) - queued
     replay.batch_after = replay.position
@@ -292,35 +293,37 @@ def _wanted(session: Session, replay: WebhookReplay, endpoint: WebhookEndpoint, 
 _RENEW: Final = text("""
     UPDATE webhook_deliveries AS delivery
     SET state = 'pending', attempt = 0, finished_at = NULL, fence = delivery.fence + 1, lease_until = NULL,
-        next_attempt_at = CAST(:now AS timestamptz) + (asked.place - :count) * interval '1 microsecond',
-        next_wake_at = :wake_at
-    FROM unnest(CAST(:event_ids AS text[])) WITH ORDINALITY AS asked (event_id, place)
+        next_attempt_at = :now, next_wake_at = :wake_at, lane = :lane, sequence = asked.sequence, is_replay = true
+    FROM unnest(CAST(:event_ids AS text[]), CAST(:sequences AS bigint[])) AS asked (event_id, sequence)
     WHERE delivery.endpoint_id = :endpoint_id AND delivery.event_id = asked.event_id
       AND (delivery.lease_until IS NULL OR delivery.lease_until <= :now)
       AND NOT (:only_failed AND delivery.state = 'delivered')
-    RETURNING asked.place, delivery.id
+    RETURNING delivery.id
 """)
-"""One that is on its way at this moment is left alone: it arrives, or is retried, by itself. A microsecond apart, so
-that whoever takes the longest due first takes them in the order of the events."""
+"""One that is on its way at this moment is left alone: it arrives, or is retried, by itself."""
 
 
-def _make_due(session: Session, replay: WebhookReplay, events: Sequence[Event], *, now: datetime) -> int:
+def _make_due(
+    session: Session, replay: WebhookReplay, endpoint: WebhookEndpoint, events: Sequence[Event], *, now: datetime
+) -> int:
     """Deliveries of these events, due now, anew or for the first time; how many."""
     ids = [event.id for event in events]
     of_endpoint = (WebhookDelivery.endpoint_id == replay.endpoint_id, WebhookDelivery.event_id.in_(ids))
     known = set(session.execute(select(WebhookDelivery.event_id).where(*of_endpoint)).scalars())
-    missing = [log.new_delivery(event, replay.endpoint_id, now=now) for event in events if event.id not in known]
-    insertion.insert(session, *missing)
+    new = [event for event in events if event.id not in known]
+    insertion.insert(session, *(log.new_delivery(event, endpoint.id, lane=endpoint.lane, now=now) for event in new))
     values: dict[str, Any] = {
         "event_ids": ids,
+        "sequences": [event.sequence for event in events],
+        "lane": endpoint.lane,
         "endpoint_id": replay.endpoint_id,
         "only_failed": replay.only_failed,
-        "count": len(ids),
         "now": now,
         "wake_at": now + FIRST_WAKE,
     }
-    renewed = sorted((place, delivery_id) for place, delivery_id in session.execute(_RENEW, values).all())
-    log.wake(session, *(WakeUp(Task.DELIVER, delivery_id) for _place, delivery_id in renewed))
+    renewed = session.execute(_RENEW, values).all()
+    if renewed:
+        log.wake(session, WakeUp(Task.LANE, endpoint.lane))
     return len(renewed)
 
 

@@ -20,7 +20,7 @@ from shared.events import log
 from shared.events.catalogue import EventType, matches
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay, leases
-from shared.usecases import audit, webhook_secrets
+from shared.usecases import audit, webhook_lanes, webhook_secrets
 from shared.usecases.context import Context
 from shared.usecases.declared import check_regions
 from shared.usecases.paging import Order, Page, PageRequest, read_page
@@ -89,6 +89,7 @@ def add_callback(
         account_id=account_id,
         job_id=job_id,
         url=url,
+        lane=webhook_lanes.lane_of_callback(account_id, url),
         types=["*"],
         description="callback_url",
         enabled=True,
@@ -110,8 +111,10 @@ def create_webhook(
     check_url(request.url, context.settings.webhook_allowed_networks)
     check_types(request.types)
     check_regions(context, request.regions)
+    endpoint_id = new_id("whk")
     endpoint = WebhookEndpoint(
-        id=new_id("whk"),
+        id=endpoint_id,
+        lane=endpoint_id,
         account_id=caller.account_id,
         url=request.url,
         types=list(request.types),
@@ -178,6 +181,7 @@ def update_webhook(
     if changes.url is not None:
         check_url(changes.url, context.settings.webhook_allowed_networks)
         endpoint.url = changes.url
+        webhook_lanes.forget(session, endpoint.lane)
     _change_filter(context, endpoint, changes)
     if changes.description is not None:
         endpoint.description = changes.description
@@ -253,9 +257,10 @@ def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: dateti
     """
     endpoint = get_webhook(session, caller.account_id, endpoint_id)
     require_enabled(endpoint)
+    webhook_lanes.end_rest(session, endpoint.lane)
     fact = Fact(type=EventType.WEBHOOK_TEST, data={"webhook_id": endpoint.id})
     events = log.append(session, caller.account_id, [fact], now=now)
-    (delivery_id,) = log.deliver(session, events, endpoint_id=endpoint.id, now=now)
+    (delivery_id,) = log.deliver(session, events, endpoint_id=endpoint.id, lane=endpoint.lane, now=now)
     return _logged(session, [session.get_one(WebhookDelivery, delivery_id)])[0]
 
 
@@ -305,12 +310,15 @@ def replay_delivery(
     delivery = _delivery(session, endpoint, delivery_id)
     if delivery.lease_until is not None and delivery.lease_until > now:
         raise Conflict("The delivery is on its way at this moment.", code="delivery_in_flight")
+    webhook_lanes.end_rest(session, endpoint.lane)
     delivery.state = DeliveryState.PENDING
     delivery.attempt = 0
+    delivery.lane = endpoint.lane
+    delivery.is_replay = True
     delivery.finished_at = None
     delivery.fence += 1
     leases.due(delivery, now, wake_at=now + FIRST_WAKE)
-    log.wake(session, WakeUp(Task.DELIVER, delivery.id))
+    log.wake(session, WakeUp(Task.LANE, endpoint.lane))
     audit.note(session, caller, "webhook.delivery_replayed", delivery.id, now=now)
     session.flush()
     return get_delivery(session, caller.account_id, endpoint_id, delivery_id=delivery_id)
@@ -401,6 +409,7 @@ def _switch(session: Session, endpoint: WebhookEndpoint, changes: Changes, *, no
     endpoint.enabled = True
     endpoint.disabled_reason = endpoint.disabled_at = None
     endpoint.failing_since = endpoint.warned_at = None
+    webhook_lanes.forget(session, endpoint.lane)
 
 
 def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:

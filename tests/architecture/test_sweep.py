@@ -17,7 +17,7 @@ def test_every_leased_model_is_claimed_swept_and_pulled_back() -> None:
     settings = Settings(database_url="", redis_url="", kek_file=Path(), regions={})
     leased = set(leased_models())
     assert set(get_args(leases.LeasedRow)) == leased
-    assert {model for model, _task in sweep.WAKES} | set(sweep.OF_REGIONS) == leased
+    assert {model for model, _task in sweep.WAKES} | set(sweep.OF_REGIONS) | set(sweep.OF_LANES) == leased
     assert set(clock_jumps.farthest(settings)) == leased
 
 

@@ -46,6 +46,9 @@ class Receiver:
         self._arrived = threading.Condition()
         self._received: list[Received] = []
         self._replies: list[Reply] = [Reply()]
+        self._at_once = 0
+        self.most_at_once = 0
+        """The most requests that were here at the same time."""
         self.stopping = threading.Event()
 
     @property
@@ -80,8 +83,15 @@ class Receiver:
         """Record a request; the handler sends what is returned."""
         with self._arrived:
             self._received.append(request)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
             self._arrived.notify_all()
             return self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+
+    def leave(self) -> None:
+        """A request that was taken is over."""
+        with self._arrived:
+            self._at_once -= 1
 
 
 @contextmanager
@@ -138,12 +148,16 @@ class _Handler(BaseHTTPRequestHandler):
         receiver = self.server.receiver
         reply = receiver.take(Received(method=self.command, path=self.path, headers=headers, body=body))
         self.close_connection = True
-        with suppress(OSError):
-            self._answer(reply, receiver.stopping)
+        try:
+            with suppress(OSError):
+                self._answer(reply, receiver.stopping)
+        finally:
+            receiver.leave()
 
     def _answer(self, reply: Reply, stopping: threading.Event) -> None:
         if reply.hang:
-            _until(stopping, lambda: self.connection.recv(1) == b"")
+            self.connection.settimeout(DRIP_SECONDS)
+            _until(stopping, lambda: _has_hung_up(self.connection))
         elif reply.drip:
             self.wfile.write(b"HTTP/1.1 200 OK\r\nx-drip: ")
             _until(stopping, lambda: self.wfile.write(b"x") == 0)
@@ -156,6 +170,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
         """Stay quiet."""
+
+
+def _has_hung_up(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
 
 
 def _until(stopping: threading.Event, is_over: Callable[[], bool]) -> None:

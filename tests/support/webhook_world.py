@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from services.worker.webhook_http import HttpWebhookSender
@@ -18,11 +19,13 @@ from shared.domain.webhooks import Answer
 from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import Fact
-from shared.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
-from shared.usecases import webhooks
+from shared.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint, leases
+from shared.usecases import webhook_lanes, webhooks
 from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
-from shared.usecases.webhook_delivery import Request, WebhookSender, deliver
+from shared.usecases.webhook_delivery import Courier, Request, WebhookSender, work_in_lane, work_in_lane_of
+from shared.usecases.webhook_lanes import Standing
+from shared.usecases.webhook_trials import Trials
 from shared.usecases.webhooks import NewWebhook
 from shared.wakeups import Task
 from tests.support.event_samples import sample
@@ -88,19 +91,48 @@ class World:
             fact = Fact(type=event_type, data={**sample(event_type), **data})
             return log.append(session, self.caller.account_id, [fact], now=self.now)[0].id
 
+    def courier(self, *, sender: WebhookSender | None = None) -> Courier:
+        """One courier's process; ``sender``: instead of the world's own."""
+        return Courier(context=self.context, sender=sender or self.sender, trials=Trials(4), clock=lambda: self.now)
+
     def waiting(self) -> list[str]:
-        """Take the ids of the deliveries that were woken."""
+        """Take the wake-ups; the ids of the deliveries that are due in their lanes, in the order of the events."""
         room: deque[Any] = self.fleet.room.waiting
-        ids = [wake_up.id for wake_up in room if wake_up.task is Task.DELIVER]
+        lanes = {wake_up.id for wake_up in room if wake_up.task is Task.LANE}
         room.clear()
-        return ids
+        due = select(WebhookDelivery.id).where(
+            WebhookDelivery.lane.in_(lanes), leases.is_free(WebhookDelivery, self.now)
+        )
+        with self.transaction() as session:
+            return list(session.execute(due.order_by(WebhookDelivery.sequence)).scalars())
 
     def deliver(self, delivery_id: str, *, sender: WebhookSender | None = None) -> None:
-        deliver(self.context, sender or self.sender, delivery_id, now=self.now)
+        """Work in the lane of the delivery until nothing is to be done there."""
+        courier = self.courier(sender=sender)
+        work_in_lane_of(courier, delivery_id)
+        while self.standing(delivery_id) in {Standing.OPEN, Standing.TRIAL}:
+            work_in_lane_of(courier, delivery_id)
+
+    def standing(self, delivery_id: str) -> Standing:
+        """What somebody who comes to the delivery's lane finds there."""
+        with self.transaction() as session:
+            found = session.get(WebhookDelivery, delivery_id)
+            if found is None:
+                return Standing.IDLE
+            limits = webhook_lanes.limits_of(self.context.settings)
+            return webhook_lanes.look(session, found.lane, limits=limits, now=self.now).standing
 
     def deliver_waiting(self) -> None:
-        for delivery_id in self.waiting():
-            self.deliver(delivery_id)
+        """Do what was woken, and what that wakes, until nothing is."""
+        room: deque[Any] = self.fleet.room.waiting
+        others = []
+        while room:
+            wake_up = room.popleft()
+            if wake_up.task is Task.LANE:
+                work_in_lane(self.courier(), wake_up.id)
+            else:
+                others.append(wake_up)
+        room.extend(others)
 
     def delivery(self, delivery_id: str) -> WebhookDelivery:
         with self.transaction() as session:

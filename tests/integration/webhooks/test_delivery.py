@@ -16,7 +16,8 @@ from shared.events.catalogue import EventType
 from shared.events.log import payload
 from shared.models import Event, Purpose, Secret, WebhookDelivery, leases
 from shared.usecases import accounts, webhook_secrets, webhooks
-from shared.usecases.webhook_delivery import GONE_REASON, Request
+from shared.usecases.webhook_delivery import Request
+from shared.usecases.webhook_health import GONE_REASON
 from shared.usecases.webhooks import Changes
 from tests.support.fleet import server_upload
 from tests.support.receiver import Received, Receiver, Reply
@@ -168,7 +169,7 @@ def test_gone_disables_the_endpoint_and_cancels_what_waits(world: World, receive
     receiver.reply_with(Reply(status=410))
     endpoint_id, _, first = one_delivery(world, receiver)
     world.happen()
-    (second,) = world.waiting()
+    first, second = world.waiting()
     world.deliver(first)
     endpoint = world.endpoint(endpoint_id)
     assert (endpoint.enabled, endpoint.disabled_reason) == (False, GONE_REASON)

@@ -14,8 +14,7 @@ from services.worker.mail import SmtpMailer, parse_smtp_url
 from shared.events.catalogue import EventType
 from shared.models import Account, AuditEntry, Notice, WebhookDelivery
 from shared.usecases import notices, sweep, webhook_replay, webhooks
-from shared.usecases.webhook_delivery import GONE_REASON
-from shared.usecases.webhook_health import ACTOR
+from shared.usecases.webhook_health import ACTOR, GONE_REASON
 from shared.usecases.webhook_replay import NewReplay
 from shared.usecases.webhooks import Changes
 from shared.wakeups import Task
@@ -55,14 +54,6 @@ def fail(world: World, receiver: Receiver) -> None:
         statement = select(WebhookDelivery.id).where(WebhookDelivery.event_id == event_id)
         delivery_id = session.execute(statement).scalar_one()
     world.deliver(delivery_id)
-
-
-def deliver_all(world: World) -> None:
-    """Deliver what was woken; notices stay waiting."""
-    woken = list(world.fleet.room.waiting)
-    world.fleet.room.waiting.clear()
-    for wake_up in woken:
-        world.deliver(wake_up.id)
 
 
 def mailer(server: MailServer) -> SmtpMailer:
@@ -109,7 +100,7 @@ def test_after_days_of_failures_it_is_disabled_and_each_contact_told_once(
     with world.transaction() as session:
         states = set(session.execute(select(WebhookDelivery.state)).scalars())
         entry = session.execute(select(AuditEntry).where(AuditEntry.actor == ACTOR)).scalar_one()
-    assert states == {"cancelled"}
+    assert states == {"exhausted", "cancelled"}
     assert (entry.action, entry.target) == ("webhook.disabled", endpoint_id)
     run_mails(world, server)
     assert [len(server.to(each)) for each in (OPS, TEAM)] == [2, 2]
@@ -126,6 +117,7 @@ def test_one_success_starts_the_days_anew(world: World, receiver: Receiver) -> N
     fail(world, receiver)
     assert world.endpoint(endpoint_id).warned_at is not None
     receiver.reply_with(Reply(status=204))
+    world.now += HOUR  # it has rested
     world.happen()
     world.deliver_waiting()
     endpoint = world.endpoint(endpoint_id)
@@ -145,6 +137,7 @@ def test_a_warning_is_not_sent_once_the_receiver_works_again(
     waiting = list(world.fleet.room.waiting)
     world.fleet.room.waiting.clear()
     receiver.reply_with(Reply(status=204))
+    world.now += HOUR  # it has rested
     world.happen()
     world.deliver_waiting()
     world.fleet.room.waiting.extend(waiting)
@@ -162,7 +155,7 @@ def test_a_receiver_that_is_gone_is_told_by_mail_too(world: World, receiver: Rec
     receiver.reply_with(Reply(status=410))
     endpoint_id, _ = world.create(receiver.url)
     world.happen()
-    deliver_all(world)
+    world.deliver_waiting()
     assert world.endpoint(endpoint_id).disabled_reason == GONE_REASON
     run_mails(world, server)
     assert GONE_REASON in text_of(server, OPS, 0)
@@ -201,7 +194,7 @@ def test_a_mail_server_that_is_away_delays_the_mail_and_one_contact_that_is_refu
     receiver.reply_with(Reply(status=410))
     world.create(receiver.url)
     world.happen()
-    deliver_all(world)
+    world.deliver_waiting()
     server.refuses = {OPS: "451 later", TEAM: "550 never"}
     run_mails(world, server)
     assert ledger(world) == {(OPS, "pending"), (TEAM, "failed")}

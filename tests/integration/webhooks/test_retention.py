@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -215,7 +216,8 @@ def test_several_at_once_with_deliveries_and_new_events_lose_nothing(
         jobs += [pool.submit(world.happen) for _ in range(5)]
         for job in jobs:
             job.result()
-    assert len(receiver.received) == 30
+    came = {json.loads(received.body)["sequence"] for received in receiver.received}
+    assert came >= set(range(1, 31))
     assert kept(world)[-5:] == [31, 32, 33, 34, 35]
     forget(world.context, now=world.now)
     assert kept(world) == [31, 32, 33, 34, 35]
