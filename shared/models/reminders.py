@@ -13,6 +13,7 @@ from shared.models.base import ALWAYS_WOKEN, Base, Leased
 class Reminder(Leased, Base):
     """One notice to one recipient about one certificate at one threshold: ``pending → sent | failed | suppressed``.
 
+    ``not_after`` is the end that it is about: the certificate's own, or that of one of its chain or bundle.
     ``threshold`` is in days before expiry; -1 means "expired". Nearer thresholds supersede farther ones. An empty
     ``recipient`` (state ``recorded``) remembers a crossing of which there was nobody to tell.
     """

@@ -8,13 +8,13 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from marshmallow import ValidationError
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from shared.config.settings import REMINDER_THRESHOLDS
 from shared.domain.quiet_hours import QuietWindow
 from shared.errors import Conflict, Rejected
-from shared.models import Account
+from shared.models import Account, Reminder
 from shared.schemas.accounts import AccountPatchIn
 from shared.schemas.faults import field_errors
 from shared.usecases import audit
@@ -25,6 +25,7 @@ Document = dict[str, Any]
 
 _AS_THEY_ARE: Final = ("id", "name", "contacts", "reminder_thresholds", "time_zone", "auto_renew", "renew_before_days")
 _DECIDE_ABOUT_NOTICES: Final = frozenset({"contacts", "reminder_thresholds"})
+_DECIDE_ABOUT_HOURS: Final = frozenset({"time_zone", "quiet_window"})
 
 
 def read_settings(session: Session, account_id: str) -> Document:
@@ -73,6 +74,8 @@ def change_settings(session: Session, caller: Caller, changes: Document, *, now:
     changed = sorted(name for name in after if name in changes and after[name] != before[name])
     if not _DECIDE_ABOUT_NOTICES.isdisjoint(changed):
         recheck(account)
+    if not _DECIDE_ABOUT_HOURS.isdisjoint(changed):
+        _ask_the_window_again(session, account, now=now)
     if changed:
         audit.note(session, caller, "account.changed", account.id, now=now, details={"fields": changed})
     return account
@@ -93,6 +96,18 @@ def _set(account: Account, name: str, value: Any) -> None:
         account.reminder_thresholds = sorted(value, reverse=True)
     else:
         setattr(account, name, value)
+
+
+def _ask_the_window_again(session: Session, account: Account, *, now: datetime) -> None:
+    """Notices that wait for the end of the window as it was are due now: the mailer asks the new one."""
+    waiting = update(Reminder).where(
+        Reminder.account_id == account.id,
+        Reminder.next_wake_at.is_not(None),
+        Reminder.next_attempt_at > now,
+        Reminder.lease_until.is_(None),
+        Reminder.attempt == 0,
+    )
+    session.execute(waiting.values(next_attempt_at=now, next_wake_at=now))
 
 
 def _must_be_free(session: Session, name: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from shared.domain.reminders import DAY
+from shared.domain.deadlines import Validity
+from shared.domain.reminder_decisions import LOOK_BACK
+from shared.domain.reminders import DAY, counts, crossed
 from shared.domain.rollout import DeploymentState
 from shared.usecases import answers
 from shared.usecases.reminder_scan import scan
@@ -196,6 +199,35 @@ def test_pages_show_each_certificate_once_soonest_end_first(api: Api) -> None:
     assert found["next_cursor"] is None
     assert sorted(seen) == sorted(ids)
     assert seen[:2] == sorted([ids[0], ids[6]])
+
+
+def test_it_shows_exactly_what_the_rule_finds_near_whatever_the_thresholds(api: Api) -> None:
+    chosen = random.Random(11)  # noqa: S311 - test data
+    change_account(api.fleet, reminder_thresholds=[45, 10])
+    at = 3 * DAY
+    near, mails = set(), set()
+    for _ in range(150):
+        left = timedelta(hours=chosen.randrange(-40 * 24, 110 * 24))
+        life = timedelta(days=chosen.choice([3, 20, 47, 90, 398]))
+        own = chosen.choice([None, [], [100], [60, 7], [0]])
+        certificate_id = add_certificate(api.fleet, left=left, life=life, reminder_thresholds=own)
+        validity = Validity(not_before=api.fleet.now + left - life, not_after=api.fleet.now + left)
+        thresholds = (45, 10) if own is None else tuple(own)
+        band = crossed(validity, api.fleet.now + at, thresholds=thresholds)
+        if band is not None and left - at >= -LOOK_BACK:
+            near.add(certificate_id)
+            if counts(band, validity):
+                mails.add((certificate_id, band.threshold))
+
+    found = preview(api, at, limit=200)
+
+    due = [each for mail in found["mails"] for group in mail["groups"] for each in group["certificates"]]
+    assert {(each["certificate_id"], each["threshold"]) for each in due} == mails
+    assert {each["certificate_id"] for each in [*due, *found["silent"]]} == near
+    assert {each["reason"] for each in found["silent"]} == {"short_lived"}
+    scan(api.fleet.context, now=api.fleet.now + at)
+    old = {certificate_id for certificate_id, _, _ in notices(api.fleet)} - {id_ for id_, _ in mails}
+    assert {(id_, threshold) for id_, threshold, _ in notices(api.fleet) if id_ not in old} == mails
 
 
 def test_the_ledger_shows_who_was_told_filtered_and_by_pages(api: Api) -> None:

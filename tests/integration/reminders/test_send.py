@@ -15,6 +15,7 @@ from services.worker.mail import SmtpMailer, parse_smtp_url
 from shared.domain.reminders import DAY
 from shared.domain.rollout import DeploymentState
 from shared.models import Reminder
+from shared.usecases import account_settings
 from shared.usecases.mail import Mail
 from shared.usecases.reminder_mail import DIGEST, GIVE_UP, send
 from shared.usecases.reminder_scan import scan
@@ -316,6 +317,33 @@ def test_in_the_quiet_window_only_what_is_urgent_is_mailed_and_the_rest_at_its_e
     sweep_and_send(fleet, server, after=12 * HOUR)
     assert [mail["Subject"] for mail in server.mails[1:]] == ["2 certificates expire, first in 6 days (22 Jan 2026)"]
     assert states(fleet) == ["sent"] * 3
+
+
+def test_a_window_that_is_lifted_holds_nothing_back_any_more(fleet: Fleet, server: MailServer) -> None:
+    change_account(fleet, quiet_from=time(8), quiet_until=time(20))
+    add_certificate(fleet, left=7 * DAY)
+    scan(fleet.context, now=fleet.now)
+    run_mails(fleet, server)
+    with fleet.transaction() as session:
+        account_settings.change_settings(session, fleet.caller, {"quiet_window": None}, now=fleet.now)
+
+    sweep_and_send(fleet, server, after=MINUTE)
+
+    assert states(fleet) == ["sent"]
+
+
+def test_a_mail_that_is_tried_again_in_the_quiet_window_waits_for_its_end(fleet: Fleet, server: MailServer) -> None:
+    change_account(fleet, quiet_from=time(12, 1), quiet_until=time(20))
+    add_certificate(fleet, left=7 * DAY)
+    scan(fleet.context, now=fleet.now)
+    server.refuses[OPS] = "451 4.3.0 later"
+    run_mails(fleet, server)
+    server.refuses.clear()
+
+    sweep_and_send(fleet, server, after=HOUR)
+    assert states(fleet) == ["pending"]
+    sweep_and_send(fleet, server, after=8 * HOUR)
+    assert states(fleet) == ["sent"]
 
 
 def test_the_mail_says_which_certificate_of_the_chain_ends_and_which_regions_still_have_the_old_one(
