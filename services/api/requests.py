@@ -10,7 +10,7 @@ from shared.usecases.submission import NewCertificate
 
 def new_certificate(body: dict[str, Any]) -> NewCertificate:
     """A body of ``CertificateIn`` or ``UploadIn``; a contact named twice is one contact."""
-    thresholds = body.get("reminder_thresholds")
+    thresholds = body["reminder_thresholds"]
     return NewCertificate(
         name=body["name"],
         source=CertificateSource(body["source"]),

@@ -136,6 +136,7 @@ class UploadIn(Body):
         metadata={"description": "Receives this job's events, signed.", "example": "https://ci.example.com/hook"},
     )
     contacts = _contacts(load_default=list)
+    reminder_thresholds = reminder_thresholds(_AS_THE_ACCOUNT, load_default=None)
     tags = _tags(load_default=dict)
 
     @validates_schema(skip_on_field_errors=False)
@@ -168,7 +169,6 @@ class CertificateIn(UploadIn):
     """What ``POST /v1/certificates`` takes."""
 
     regions = _regions(required=True)
-    reminder_thresholds = reminder_thresholds(_AS_THE_ACCOUNT, load_default=None)
 
     @validates_schema(skip_on_field_errors=False)
     def _content_fits_the_type(self, data: dict[str, Any], **_options: Any) -> None:

@@ -9,7 +9,7 @@ down_revision = "0014"
 branch_labels = None
 depends_on = None
 
-_ENDS = """
+ENDS = """
     UPDATE certificates SET
         ends_first_at = least(not_after, chain_ends.first),
         ends_last_at = CASE WHEN type = 'ca' THEN greatest(not_after, chain_ends.last) ELSE not_after END
@@ -22,7 +22,7 @@ _ENDS = """
     WHERE chain_ends.id = certificates.id AND not_after IS NOT NULL
 """
 
-_HISTORY = "UPDATE certificates SET next_notice_at = NULL WHERE ends_last_at < now() - interval '30 days'"
+HISTORY = "UPDATE certificates SET next_notice_at = NULL WHERE ends_last_at < now() - interval '30 days'"
 """What ended long ago was told by earlier versions."""
 
 
@@ -50,8 +50,8 @@ def upgrade() -> None:
             "next_notice_at", sa.DateTime(timezone=True), server_default=sa.text("to_timestamp(0)"), nullable=True
         ),
     )
-    op.execute(_ENDS)
-    op.execute(_HISTORY)
+    op.execute(ENDS)
+    op.execute(HISTORY)
     op.drop_index("ix_certificates_expiry", table_name="certificates")
     op.create_index(
         "ix_certificates_next_notice",

@@ -319,6 +319,16 @@ def test_in_the_quiet_window_only_what_is_urgent_is_mailed_and_the_rest_at_its_e
     assert states(fleet) == ["sent"] * 3
 
 
+def test_a_time_zone_that_this_machine_does_not_know_holds_nothing_back(fleet: Fleet, server: MailServer) -> None:
+    change_account(fleet, time_zone="Mars/Olympus", quiet_from=time(8), quiet_until=time(20))
+    add_certificate(fleet, left=7 * DAY)
+    scan(fleet.context, now=fleet.now)
+
+    run_mails(fleet, server)
+
+    assert states(fleet) == ["sent"]
+
+
 def test_a_window_that_is_lifted_holds_nothing_back_any_more(fleet: Fleet, server: MailServer) -> None:
     change_account(fleet, quiet_from=time(8), quiet_until=time(20))
     add_certificate(fleet, left=7 * DAY)
