@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy import ColumnElement, delete, func, or_, select
@@ -37,6 +38,10 @@ MOST_OFFERS: Final = 20_000
 
 _EARLY: Final = 0.1
 """Of the interval: sources that were declared together are not listed together for ever."""
+
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+_Said = TypeVar("_Said", str, str | None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +131,9 @@ def refresh(context: Context, tools: SourceTools, catalogue_id: str) -> None:
         with context.transaction() as session:
             service = find_service(session, context.settings, account_id, source_id)
         offers = _all_offers(tools.open_source(service))
-    except Exception as error:  # noqa: BLE001 - a source is somebody else's code; the list of before stays
-        _record_failure(context, catalogue_id, fence, error, attempt=attempt, now=tools.clock())
-    else:
         _record(context, catalogue_id, fence, offers, now=tools.clock())
+    except Exception as error:  # noqa: BLE001 - a source is somebody else's code and data; the list of before stays
+        _record_failure(context, catalogue_id, fence, error, attempt=attempt, now=tools.clock())
 
 
 def find_offer(session: Session, account_id: str, managed: ManagedId) -> ManagedCertificate | None:
@@ -163,16 +167,17 @@ def _withdraw(session: Session, row: SourceCatalogue) -> None:
 
 
 def _all_offers(source: Source) -> dict[str, Offer]:
-    """Every page, by id."""
+    """Every page, by id. A page that is not the last and brings nothing new is no progress: that list has no end."""
     offers: dict[str, Offer] = {}
     cursor = None
     while True:
         page = source.list_offers(cursor=cursor, limit=source.capabilities.page_size)
+        known = len(offers)
         offers |= {offer.id: offer for offer in page.offers}
         cursor = page.next_cursor
         if cursor is None:
             return offers
-        if len(offers) > MOST_OFFERS or not page.offers:
+        if len(offers) > MOST_OFFERS or len(offers) == known:
             raise Corrupt(f"The certificate service's list does not end after {len(offers)} certificates.")
 
 
@@ -215,21 +220,27 @@ def _forget(session: Session, row: SourceCatalogue) -> None:
 
 
 def _offered(row: SourceCatalogue, offer: Offer, *, now: datetime) -> ManagedCertificate:
+    """Of the service's words only what a column of text can hold: one odd name must not hide all other offers."""
     return ManagedCertificate(
         account_id=row.account_id,
         id=str(ManagedId(source=row.source, offer=offer.id)),
         source=row.source,
-        name=offer.name,
-        common_name=offer.common_name,
-        names=list(offer.names),
-        issuer=offer.issuer,
-        serial=offer.serial,
+        name=_storable(offer.name),
+        common_name=_storable(offer.common_name),
+        names=[_storable(name) for name in offer.names],
+        issuer=_storable(offer.issuer),
+        serial=_storable(offer.serial),
         not_before=offer.not_before,
         not_after=offer.not_after,
         key_algorithm=offer.key_algorithm,
         fingerprint_sha256=offer.fingerprint_sha256,
         seen_at=now,
     )
+
+
+def _storable(said: _Said) -> _Said:
+    """PostgreSQL's text has no NUL, and UTF-8 no half of a surrogate pair; JSON has both."""
+    return said and _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", said)
 
 
 def _mentions(q: str) -> ColumnElement[bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -110,6 +111,45 @@ def test_many_pages_of_the_service_are_read_to_the_end(api: Api, fleet: Fleet, s
     list_anew(fleet)
     assert source_of(api)["offers"] == 101
     assert service.calls == ["list_offers", "list_offers"]
+
+
+def test_a_list_that_goes_round_in_circles_ends(
+    api: Api, fleet: Fleet, service: MemoryService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that takes no notice of the page that it is asked for."""
+    service.issue(HOST)
+    page = fleet.sources["memory"].list_offers(limit=1)
+    pages = iter([dataclasses.replace(page, next_cursor="2")] * 10)
+    monkeypatch.setattr(fleet.sources["memory"], "list_offers", lambda **_asked: next(pages))
+    list_anew(fleet)
+    error = source_of(api)["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == "corrupt"
+
+
+@pytest.mark.parametrize("name", ["half \ud800 a pair", "nul \x00 in it"])
+def test_text_that_no_database_takes_hides_no_other_offer(
+    api: Api, fleet: Fleet, service: MemoryService, name: str
+) -> None:
+    offer, content = service.offers[service.issue(HOST).id]
+    service.offers[offer.id] = (dataclasses.replace(offer, name=name, issuer=name), content)
+    service.issue("shop.example.com")
+    list_anew(fleet)
+    first, _second = api.client.items(PATH)
+    assert first["name"] == first["issuer"] == name.replace("\ud800", "\ufffd").replace("\x00", "\ufffd")
+
+
+def test_a_list_that_cannot_be_stored_is_told_and_tried_again(api: Api, fleet: Fleet, service: MemoryService) -> None:
+    offer, content = service.offers[service.issue(HOST).id]
+    no_time: Any = "never"
+    service.offers[offer.id] = (dataclasses.replace(offer, not_after=no_time), content)
+    list_anew(fleet)
+    error = source_of(api)["error"]
+    assert isinstance(error, dict)
+    assert error["code"] == "internal_error"
+    service.offers[offer.id] = (offer, content)
+    wait(fleet)
+    assert ids(api) == [f"memory:{offer.id}"]
 
 
 def test_it_is_listed_anew_in_time_and_on_request(api: Api, fleet: Fleet, service: MemoryService) -> None:
