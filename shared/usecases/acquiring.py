@@ -123,11 +123,13 @@ def _order(context: Context, tools: SourceTools, plan: _Plan, source: Source) ->
 
 
 def _note_ordering(context: Context, plan: _Plan, *, now: datetime) -> None:
+    """The order gets a whole lease, however long the look before it took: nobody may order beside us."""
     with context.transaction() as session:
         row = _owned(session, plan)
         row.state = AcquisitionState.ORDERING
         row.ordered_at = row.ordered_at or now
         row.updated_at = now
+        row.lease_until = row.next_wake_at = now + context.settings.lease
 
 
 def _note_issued(context: Context, plan: _Plan, offer_id: str, *, now: datetime) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from shared.errors import AuthRefused, Busy, Conflict, OutcomeUnknown, Unreachable
 from shared.usecases import cancellation, rollout
+from shared.usecases.acquiring import acquire
 from tests.support.fleet import REGIONS, Fleet, server_upload
 from tests.support.listeners import listener_of
 from tests.support.managed import HOST, acquisition_of, renew, served, wait
@@ -112,6 +113,31 @@ def test_after_a_lost_answer_it_looks_before_it_orders(fleet: Fleet, service: Me
     assert len(service.orders) == 1
     first = ["renew", "find_renewal"]
     assert service.calls == [*first, "fetch"] if after else [*first, "renew", "fetch"]
+
+
+def test_however_long_the_look_before_it_took_the_order_has_a_whole_lease(
+    fleet: Fleet, service: MemoryService
+) -> None:
+    """Some services know no reference of ours: what two workers order at the same time is paid for twice."""
+    old, _ = served(fleet, service)
+    service.faults.add("renew", OutcomeUnknown)
+    job_id, _ = renew(fleet, old)
+    fleet.run()
+    moment = timedelta(seconds=5)
+
+    def drag_on(verb: str) -> None:
+        if verb == "find_renewal":
+            fleet.pass_time(fleet.context.settings.lease - moment)
+        elif verb == "renew":
+            service.on_call = lambda _verb: None
+            fleet.pass_time(2 * moment)
+            acquire(fleet.context, fleet.source_tools, acquisition_of(fleet, job_id).id)
+
+    service.calls.clear()
+    service.on_call = drag_on
+    wait(fleet)
+    assert service.calls == ["find_renewal", "renew", "fetch"]
+    assert fleet.job(job_id).state == "succeeded"
 
 
 @pytest.mark.parametrize("verb", ["renew", "find_renewal", "fetch"])
