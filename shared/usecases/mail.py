@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+MAIL_REFUSED: Final = "mail_refused"
+"""The code of a mail that was refused for good for what it says, not for whom it is to."""
 
 
 class Template(StrEnum):

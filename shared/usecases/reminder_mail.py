@@ -18,14 +18,16 @@ from shared.domain.reminder_decisions import held_back
 from shared.domain.reminders import ReminderState, days_left, urgency
 from shared.domain.retries import backoff, is_retryable
 from shared.errors import CertfleetError
+from shared.events.log import FIRST_WAKE, wake
 from shared.models import Account, Certificate, Reminder, leases
 from shared.telemetry import describe_exception
 from shared.usecases.account_settings import quiet_window
 from shared.usecases.answers import is_unsubscribed
 from shared.usecases.context import Context
-from shared.usecases.mail import Mail, Mailer, Template, message_id
+from shared.usecases.mail import MAIL_REFUSED, Mail, Mailer, Template, message_id
 from shared.usecases.reminder_digest import Digest, compose
 from shared.usecases.reminder_subjects import Watched, read_watched, select_watched
+from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
 
@@ -38,11 +40,12 @@ GIVE_UP: Final = timedelta(days=5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Claim:
-    """The ledger rows that one mail is about, by id with their fences, and what it says."""
+    """The ledger rows that one mail is about, with their fences by id, and their certificates by id."""
 
+    rows: Sequence[Reminder]
     fences: dict[str, int]
     message_id: str
-    digest: Digest
+    watched: Mapping[str, Watched]
 
 
 def send(context: Context, mailer: Mailer, reminder_id: str, *, now: datetime) -> None:
@@ -56,7 +59,7 @@ def send(context: Context, mailer: Mailer, reminder_id: str, *, now: datetime) -
     if claim is None:
         return
     try:
-        mailer.send(_mail(claim, now=now))
+        mailer.send(_mail(claim, _digest(context, claim, now=now), now=now))
     except Exception as error:  # noqa: BLE001 - whatever the mailer raises, the rows must be given back
         _record_failure(context, claim, error, now=now)
     else:
@@ -85,11 +88,7 @@ def _claim(context: Context, session: Session, reminder_id: str, *, now: datetim
     for row in wanted:
         row.message_id = identity
         row.attempt += 1
-    return _Claim(
-        fences={row.id: fences[row.id] for row in wanted},
-        message_id=identity,
-        digest=compose(context, session, wanted, watched, now=now),
-    )
+    return _Claim(rows=wanted, fences={row.id: fences[row.id] for row in wanted}, message_id=identity, watched=watched)
 
 
 def _one_at_a_time(session: Session, account_id: str, recipient: str) -> None:
@@ -161,15 +160,21 @@ def _put_off(session: Session, wanted: Sequence[Reminder], *, now: datetime) -> 
     return urgent
 
 
-def _mail(claim: _Claim, *, now: datetime) -> Mail:
+def _digest(context: Context, claim: _Claim, *, now: datetime) -> Digest:
+    """Put together after the claim: a notice that cannot be written is an attempt that failed, like any other."""
+    with context.transaction() as session:
+        return compose(context, session, claim.rows, claim.watched, now=now)
+
+
+def _mail(claim: _Claim, digest: Digest, *, now: datetime) -> Mail:
     return Mail(
-        recipient=claim.digest.recipient,
-        subject=claim.digest.subject,
+        recipient=digest.recipient,
+        subject=digest.subject,
         template=Template.REMINDER,
-        content=claim.digest,
+        content=digest,
         message_id=claim.message_id,
         at=now,
-        unsubscribe_url=claim.digest.unsubscribe_url,
+        unsubscribe_url=digest.unsubscribe_url,
     )
 
 
@@ -186,13 +191,35 @@ def _record_failure(context: Context, claim: _Claim, error: Exception, *, now: d
     log.warning("reminder_not_sent", count=len(claim.fences), exception=describe_exception(error))
     chance = random.random()  # noqa: S311 - jitter, not a secret
     with context.transaction() as session:
-        for row in _owned(session, claim):
+        rows = _owned(session, claim)
+        if len(rows) > 1 and _is_about_content(error):
+            _part(context, session, rows, now=now)
+            return
+        for row in rows:
             row.error = error.message if isinstance(error, CertfleetError) else "The mail could not be prepared."
             if is_retryable(error) and now < row.created_at + GIVE_UP:
                 leases.due(row, now + backoff(row.attempt, chance=chance))
             else:
                 row.state = ReminderState.FAILED
                 leases.finished(row)
+
+
+def _is_about_content(error: Exception) -> bool:
+    """Whether one of the notices may be what is wrong with the mail, and the others be sent without it."""
+    if isinstance(error, CertfleetError):
+        return error.code == MAIL_REFUSED
+    return True
+
+
+def _part(context: Context, session: Session, rows: Sequence[Reminder], *, now: datetime) -> None:
+    """Two mails instead of one that was not taken, and so on down to the one notice that nobody takes."""
+    middle = len(rows) // 2
+    for half in (rows[:middle], rows[middle:]):
+        identity = message_id("reminder", (row.id for row in half), sender=context.settings.mail_from)
+        for row in half:
+            row.message_id = identity
+            leases.due(row, now, wake_at=now + FIRST_WAKE)
+        wake(session, WakeUp(Task.MAIL, half[0].id))
 
 
 def _owned(session: Session, claim: _Claim) -> list[Reminder]:

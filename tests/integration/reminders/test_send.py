@@ -10,6 +10,7 @@ from email.message import EmailMessage
 from threading import Barrier
 
 import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from services.worker.mail import SmtpMailer, parse_smtp_url
 from shared.domain.reminders import DAY
@@ -22,7 +23,15 @@ from shared.usecases.reminder_scan import scan
 from shared.usecases.sweep import sweep
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, new_caller
-from tests.support.reminders import OPS, add_certificate, add_deployment, change_account, change_certificate, ledger
+from tests.support.reminders import (
+    OPS,
+    add_certificate,
+    add_deployment,
+    change_account,
+    change_certificate,
+    change_deployment,
+    ledger,
+)
 from tests.support.smtp import MailServer, mail_server
 
 MINUTE = timedelta(minutes=1)
@@ -114,6 +123,50 @@ def test_the_mail_says_what_expires_when_where_it_is_deployed_and_who_was_told(
             assert words in text
         assert "cn-hangzhou" not in text
     assert len(server.to("boss@example.com")) == 1
+
+
+class Picky(MailServer):
+    """Takes no mail that mentions ``spam.example.com``."""
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+        assert isinstance(envelope.content, bytes)
+        if b"spam.example.com" in envelope.content:
+            return "554 5.7.1 Refused as spam"
+        return await super().handle_DATA(server, session, envelope)
+
+
+def test_what_no_server_takes_costs_nobody_another_notice(fleet: Fleet) -> None:
+    bad = add_certificate(fleet, left=7 * DAY, names=["spam.example.com"])
+    names = [f"www{number}.example.com" for number in range(9)]
+    for name in names:
+        add_certificate(fleet, left=7 * DAY, names=[name])
+    scan(fleet.context, now=fleet.now)
+
+    with mail_server(Picky()) as picky:
+        while any(wake.task is Task.MAIL for wake in fleet.room.waiting):
+            run_mails(fleet, picky)
+
+    assert [row.certificate_id for row in ledger(fleet) if row.state != "sent"] == [bad]
+    assert {row.state for row in ledger(fleet)} == {"sent", "failed"}
+    texts = [text_of(mail) for mail in picky.mails]
+    assert [sum(name in text for text in texts) for name in names] == [1] * len(names)
+    assert len(texts) < len(names)
+
+
+def test_a_notice_that_cannot_be_written_holds_no_other_back(fleet: Fleet, server: MailServer) -> None:
+    add_certificate(fleet, left=7 * DAY)
+    bad = add_certificate(fleet, left=6 * DAY)
+    add_deployment(fleet, bad, "eu-central-1", state=DeploymentState.DEPLOYED, served="match")
+    change_deployment(fleet, bad, "eu-central-1", served="of a later release")
+    scan(fleet.context, now=fleet.now)
+
+    while any(wake.task is Task.MAIL for wake in fleet.room.waiting):
+        run_mails(fleet, server)
+
+    assert len(server.mails) == 1
+    assert states(fleet) == ["pending", "sent"]
+    sweep_and_send(fleet, server, after=GIVE_UP + HOUR)
+    assert states(fleet) == ["failed", "sent"]
 
 
 def test_accounts_share_no_mail(fleet: Fleet, server: MailServer) -> None:
