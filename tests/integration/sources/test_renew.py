@@ -115,9 +115,7 @@ def test_after_a_lost_answer_it_looks_before_it_orders(fleet: Fleet, service: Me
     assert service.calls == [*first, "fetch"] if after else [*first, "renew", "fetch"]
 
 
-def test_however_long_the_look_before_it_took_the_order_has_a_whole_lease(
-    fleet: Fleet, service: MemoryService
-) -> None:
+def test_however_long_the_look_before_it_took_the_order_has_a_whole_lease(fleet: Fleet, service: MemoryService) -> None:
     """Some services know no reference of ours: what two workers order at the same time is paid for twice."""
     old, _ = served(fleet, service)
     service.faults.add("renew", OutcomeUnknown)
