@@ -14,6 +14,7 @@ from shared.domain.renewals import AGAIN, renewal_due_at
 from shared.domain.rollout import JobKind
 from shared.errors import CertfleetError
 from shared.models import Account, Certificate, Job
+from shared.telemetry import describe_exception
 from shared.usecases.context import Context
 from shared.usecases.renewal import renew_certificate
 from shared.usecases.tokens import Caller
@@ -33,12 +34,21 @@ def renew_due(context: Context, *, now: datetime) -> int:
     while True:
         with context.transaction() as session:
             rows = session.execute(_candidates(after)).all()
-        for certificate, before_days in rows:
-            if _is_due(certificate, before_days, now=now):
-                begun += _renew(context, certificate, now=now)
+        begun += sum(_renew_if_due(context, *row, now=now) for row in rows)
         if len(rows) < BATCH:
             return begun
         after = rows[-1][0].id
+
+
+def _renew_if_due(context: Context, certificate: Certificate, before_days: int | None, *, now: datetime) -> bool:
+    """Whether its renewal began. Whatever is wrong with one, those after it have their turn."""
+    try:
+        return _is_due(certificate, before_days, now=now) and _renew(context, certificate, now=now)
+    except CertfleetError as error:
+        log.info("not_renewed_now", object=certificate.id, code=error.code)
+    except Exception as error:  # noqa: BLE001 - see above
+        log.error("not_renewed_unexpectedly", object=certificate.id, exception=describe_exception(error))  # noqa: TRY400 - the description names the place, and quotes nothing
+    return False
 
 
 def _candidates(after: str) -> Select[Certificate, int | None]:
@@ -68,17 +78,13 @@ def _is_due(certificate: Certificate, before_days: int | None, *, now: datetime)
 
 def _renew(context: Context, certificate: Certificate, *, now: datetime) -> bool:
     caller = Caller(account_id=certificate.account_id, token_id=ACTOR, scopes=frozenset())
-    try:
-        with context.transaction() as session:
-            latest = select(func.max(Job.created_at)).join(Certificate, Certificate.id == Job.certificate_id)
-            tried = latest.where(Certificate.replaces_id == certificate.id, Job.kind == JobKind.RENEW.value)
-            last = session.execute(tried).scalar_one()
-            if last is not None and last > now - AGAIN:
-                return False
-            job, _ = renew_certificate(context, session, caller, certificate.id, now=now)
-            job_id = job.id
-    except CertfleetError as error:
-        log.info("not_renewed_now", object=certificate.id, code=error.code)
-        return False
+    with context.transaction() as session:
+        latest = select(func.max(Job.created_at)).join(Certificate, Certificate.id == Job.certificate_id)
+        tried = latest.where(Certificate.replaces_id == certificate.id, Job.kind == JobKind.RENEW.value)
+        last = session.execute(tried).scalar_one()
+        if last is not None and last > now - AGAIN:
+            return False
+        job, _ = renew_certificate(context, session, caller, certificate.id, now=now)
+        job_id = job.id
     log.info("renewal_begun", job_id=job_id, object=certificate.id)
     return True

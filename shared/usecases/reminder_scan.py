@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import Row, Select, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -15,14 +16,18 @@ from sqlalchemy.orm import Session
 from shared.domain.identifiers import new_id
 from shared.domain.reminder_decisions import NOBODY, Decision, decide, next_look
 from shared.domain.reminders import EXPIRED, ReminderState, days_left
+from shared.errors import Transient
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.models import Account, Certificate, Reminder
 from shared.models.certificates import LOOK_NOW
+from shared.telemetry import describe_exception
 from shared.usecases.context import Context
 from shared.usecases.periodic import Periodic, note_run
 from shared.usecases.reminder_subjects import Watched, chain_data, read_watched, select_watched, succession_data
 from shared.wakeups import Task, WakeUp
+
+log = structlog.get_logger(__name__)
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -34,6 +39,9 @@ ROWS: Final = 2000
 
 RECHECK: Final = 5000
 """Certificates a transaction that are marked because their account's settings changed."""
+
+PUT_OFF: Final = timedelta(hours=1)
+"""After which a certificate that could not be judged is looked at again: thresholds are days apart."""
 
 FIRST_WAKE: Final = timedelta(seconds=30)
 """The wake-up at the end of the scan normally starts the mail; the sweep steps in after this."""
@@ -60,11 +68,7 @@ def scan(context: Context, *, now: datetime) -> ScanResult:
     counts = Counter[str]()
     first_of: dict[tuple[str, str], str] = {}
     _recheck_accounts(context)
-    while True:
-        with context.transaction() as session:
-            batch = _record_batch(session, now=now)
-        if not batch.size:
-            break
+    for batch in _batches(context, now=now):
         found.update(batch.events)
         counts.update(reminders=len(batch.reminders), without_recipient=batch.without_recipient)
         for reminder_id, account_id, recipient in batch.reminders:
@@ -118,8 +122,42 @@ def _recheck_some(session: Session, account_id: str) -> bool:
     return account.reminders_recheck_after is None
 
 
-def _record_batch(session: Session, *, now: datetime) -> _Batch:
-    rows = session.execute(due(now)).all()
+def _batches(context: Context, *, now: datetime) -> Iterator[_Batch]:
+    """All that is due, batch by batch; a batch that fails is gone through one by one, so that one spoils no other.
+
+    Raises:
+        Transient: the database is away; the next scan goes on from here.
+    """
+    while True:
+        try:
+            with context.transaction() as session:
+                batch = _record_batch(session, session.execute(due(now)).all(), now=now)
+        except Transient:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one certificate, the others have theirs
+            log.warning("reminder_batch_failed", exception=describe_exception(error))
+            yield from (_record_one(context, now=now) for _ in range(BATCH))
+            continue
+        if not batch.size:
+            return
+        yield batch
+
+
+def _record_one(context: Context, *, now: datetime) -> _Batch:
+    """The next certificate alone; one that cannot be judged is put off, so that it is not in the way for ever."""
+    with context.transaction() as session:
+        rows = session.execute(due(now, most=1)).all()
+        try:
+            with session.begin_nested():
+                return _record_batch(session, rows, now=now)
+        except Exception as error:  # noqa: BLE001 - see _batches
+            log.error("certificate_not_judged", object=rows[0].id, exception=describe_exception(error))  # noqa: TRY400 - the description names the place, and quotes nothing
+            spoiled = update(Certificate).where(Certificate.id == rows[0].id)
+            session.execute(spoiled.values(next_notice_at=now + PUT_OFF))
+            return _Batch(size=1)
+
+
+def _record_batch(session: Session, rows: Sequence[AnyRow], *, now: datetime) -> _Batch:
     if not rows:
         return _Batch(size=0)
     watched = read_watched(session, rows)
@@ -137,7 +175,7 @@ def _record_batch(session: Session, *, now: datetime) -> _Batch:
     )
 
 
-def due(now: datetime) -> Select[*tuple[Any, ...]]:
+def due(now: datetime, *, most: int = BATCH) -> Select[*tuple[Any, ...]]:
     """The certificates to look at now, those that waited longest first; locked, without those that others hold.
 
     A range of ``ix_certificates_next_notice``; its predicate is written as in the index, as literals, so that it serves
@@ -151,7 +189,7 @@ def due(now: datetime) -> Select[*tuple[Any, ...]]:
             Certificate.next_notice_at <= now,
         )
         .order_by(Certificate.next_notice_at, Certificate.id)
-        .limit(BATCH)
+        .limit(most)
         .with_for_update(of=Certificate, key_share=True, skip_locked=True)
     )
 

@@ -50,6 +50,21 @@ def test_a_crossed_threshold_is_written_once_told_once_and_mailed_once(fleet: Fl
     assert [(wake.task, wake.id) for wake in fleet.room.waiting if wake.task is Task.MAIL] == [(Task.MAIL, row.id)]
 
 
+def test_a_certificate_that_cannot_be_judged_stops_no_other(fleet: Fleet) -> None:
+    end = fleet.now + 7 * DAY
+    bad = add_certificate(fleet, left=7 * DAY)
+    good = {add_certificate(fleet, left=7 * DAY) for _ in range(3)}
+    change_certificate(fleet, bad, chain=[{}, {"not_before": "nobody knows"}], ends_last_at=end + DAY)
+
+    assert scan_at(fleet) == ScanResult(events=3, reminders=3, by_threshold={7: 3})
+    assert {row.certificate_id for row in ledger(fleet)} == good
+    assert scan_at(fleet, SECOND) == ScanResult()
+
+    with fleet.transaction() as session:
+        session.get_one(Certificate, bad).chain = []
+    assert scan_at(fleet, timedelta(hours=1)) == ScanResult(events=1, reminders=1, by_threshold={7: 1})
+
+
 def test_the_event_says_what_expires_when_and_how_many_are_told(fleet: Fleet) -> None:
     certificate_id = add_certificate(fleet, left=7 * DAY + SECOND, contacts=[OPS, "boss@example.com"])
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from shared.errors import AuthRefused
-from shared.models import Account, AuditEntry
+from shared.models import Account, AuditEntry, Certificate
 from shared.usecases.accounts import set_renewal
 from shared.usecases.source_scan import scan
 from tests.support.api import Api, answer
@@ -43,6 +43,18 @@ def test_a_third_of_the_life_before_the_end_it_is_renewed_once(fleet: Fleet, ser
     with fleet.transaction() as session:
         entry = session.execute(select(AuditEntry).where(AuditEntry.action == "certificate.renewed")).scalar_one()
         assert (entry.actor, entry.target) == ("certfleet", old)
+
+
+def test_one_that_cannot_be_judged_stops_none_of_those_after_it(fleet: Fleet, service: MemoryService) -> None:
+    bad, _ = served(fleet, service, "a.example.com")
+    good, _ = served(fleet, service, "b.example.com")
+    account_renews(fleet, auto_renew=True)
+    with fleet.transaction() as session:
+        session.get_one(Certificate, bad).managed_certificate_id = "of a later release"
+    fleet.pass_time(64 * DAY)
+    assert look(fleet) == 1
+    (job,) = jobs_of(fleet, "renew")
+    assert fleet.certificate(good).replaced_by_id == job.certificate_id
 
 
 def test_nobody_renews_who_was_not_told_to(fleet: Fleet, service: MemoryService) -> None:
