@@ -15,6 +15,7 @@ import structlog
 from flask import Blueprint, Response, render_template, request
 from sqlalchemy.orm import Session
 
+from services.api import bodies
 from services.api.calls import current_context, current_time
 from services.api.errors import status_of
 from shared.domain.answers import Answer, Hold, LinkScope, floor_of, snooze_choices
@@ -52,6 +53,7 @@ def look(token: str) -> Response:
 @blueprint.post("/answer/<token>")
 def reply(token: str) -> Response:
     """Do what the form says, or unsubscribe with one click (RFC 8058)."""
+    bodies.receive(request)
     try:
         _check_origin()
         return _reply(token)

@@ -8,7 +8,12 @@ from typing import Any
 
 import psycopg
 
+from shared.domain.answers import LinkScope
+from shared.domain.reminders import DAY
+from shared.usecases.answer_links import answer_url
+from shared.usecases.reminder_scan import scan
 from tests.support.api import Api, submission
+from tests.support.reminders import add_certificate, ledger
 
 
 class Watched(io.BytesIO):
@@ -36,5 +41,23 @@ def test_no_transaction_is_open_while_a_body_arrives(api: Api, database_url: str
     response = api.client.post("/v1/certificates", input_stream=body, headers=headers)
 
     assert response.status_code == 202, response.text
+    assert body.seen
+    assert set(body.seen) == {0}
+
+
+def test_no_transaction_is_open_while_an_answer_to_a_reminder_arrives(api: Api, database_url: str) -> None:
+    add_certificate(api.fleet, left=20 * DAY)
+    scan(api.fleet.context, now=api.fleet.now)
+    (reminder,) = ledger(api.fleet)
+    link = answer_url(api.fleet.context, reminder, LinkScope.UNSUBSCRIBE, now=api.fleet.now)
+    content = b"List-Unsubscribe=One-Click"
+    body = Watched(content, database_url)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(content))}
+
+    path = link.removeprefix(api.fleet.context.settings.public_url)
+    response = api.app.test_client().post(path, input_stream=body, headers=headers)
+
+    assert response.status_code == 200, response.text
+    assert "unsubscribed" in response.text
     assert body.seen
     assert set(body.seen) == {0}
