@@ -78,6 +78,10 @@ def signed_in(api: Api, *, email: str = EMAIL, account_id: str | None = None) ->
 
 def stranger(api: Api) -> Browser:
     """Somebody who is signed in to another account."""
+    return signed_in(api, email="eve@example.com", account_id=newcomer(api))
+
+
+def newcomer(api: Api) -> str:
+    """The id of another account, new and empty."""
     with api.fleet.transaction() as session:
-        account_id = create_account(session, api.fleet.context.vault, name="stranger", now=api.fleet.now).id
-    return signed_in(api, email="eve@example.com", account_id=account_id)
+        return create_account(session, api.fleet.context.vault, name="stranger", now=api.fleet.now).id

@@ -1,4 +1,4 @@
-"""Balancers that come from Debian: found, or installed when we may; otherwise their suite is left out aloud."""
+"""Programs of Debian (balancers, the browser): found, or installed when we may; else their suite is left out aloud."""
 
 from __future__ import annotations
 

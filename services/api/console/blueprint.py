@@ -30,6 +30,15 @@ View = Callable[P, "str | AnyResponse"]
 ENDPOINTS: Final = "console_"
 """How the names of the console's endpoints begin."""
 
+_EDGES: Final = {
+    HTTPStatus.NOT_FOUND: (N_("There is nothing at this address."), N_("Check the link.")),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        N_("That is too large: a form takes up to 1 MiB."),
+        N_("Send only the certificate and its intermediates, or only the CA certificates that clients need."),
+    ),
+}
+"""What the framework refuses, in our words."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -101,7 +110,8 @@ def _refused(error: CertfleetError) -> Response:
 
 def _edge(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    return _page(status, message=f"{status.phrase}.", hint="")
+    message, hint = _EDGES.get(status, (f"{status.phrase}.", ""))
+    return _page(status, message=message, hint=hint)
 
 
 def _unexpected(error: Exception) -> Response:

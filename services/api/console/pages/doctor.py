@@ -21,7 +21,7 @@ blueprint = Pages("doctor", __name__)
 def check() -> Response:
     """The findings: a part of a page for the script (``?part=1``), a page of their own without it."""
     visit = current_visit()
-    body = certificate_body()
+    body = {name: value for name, value in certificate_body().items() if value}  # regions may be chosen later
     report: Report | None = None
     errors: tuple[FieldError, ...] = ()
     try:

@@ -13,22 +13,31 @@ function show() {
   }
 }
 
-async function ask() {
+async function ask(isAsked = false) {
   const mine = ++number;
   const data = new FormData(form);
   for (const name of ["certificate_file", "private_key_file"]) data.delete(name);
   if (form.elements.type.value === "ca") data.delete("private_key");
   const isManaged = form.elements.source.value === "managed";
-  if (!isManaged && !data.get("certificate").trim()) return;
+  if (!isAsked && !isManaged && !data.get("certificate").trim()) return;
   const answer = await fetch(form.dataset.doctor, { method: "POST", body: data });
-  if (mine !== number || !answer.ok) return;
+  if (mine !== number) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  findings.replaceChildren(...page.body.childNodes);
+  findings.replaceChildren(...(answer.ok && !answer.redirected ? page.body.childNodes : refusal(page)));
+}
+
+// A page that says why not (too large, signed out meanwhile): its title and what to do.
+function refusal(page) {
+  return [...page.querySelectorAll("main h1, main h1 + p:not(:has(a))")].map((said) => {
+    const part = document.createElement("p");
+    part.textContent = said.textContent;
+    return part;
+  });
 }
 
 function soon() {
   clearTimeout(timer);
-  timer = setTimeout(ask, PAUSE);
+  timer = setTimeout(() => ask(), PAUSE);
 }
 
 async function take(file, name) {
@@ -59,5 +68,5 @@ for (const place of form.querySelectorAll("[data-drop]")) {
     take(event.dataTransfer.files[0], place.dataset.drop);
   });
 }
-form.querySelector("[data-doctor-button]").addEventListener("click", (event) => { event.preventDefault(); ask(); });
+form.querySelector("[data-doctor-button]").addEventListener("click", (event) => { event.preventDefault(); ask(true); });
 show();
