@@ -5,8 +5,9 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email import policy
@@ -25,10 +26,20 @@ from shared.errors import Misconfigured, Rejected, Transient
 from shared.usecases.mail import Mail, plain
 
 TIMEOUT: Final = timedelta(seconds=10)
-"""For each step of the conversation; the whole stays well within a lease with a server that works."""
+"""For each step of the conversation."""
+
+PATIENCE: Final = timedelta(seconds=40)
+"""For all of it, also with a server that says a word every few seconds: the notices are ours for one lease (60 s), and
+after that somebody else sends the mail again. RFC 5321 §4.5.3.2 would wait for minutes at each step; but a mail that is
+put off comes later, and one that two are sending comes twice."""
+
+_INSIST: Final = timedelta(seconds=1)
 
 PORTS: Final = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 """RFC 5321 §4.5.4.2, RFC 6409 §3.1, RFC 8314 §7.3."""
+
+READY: Final = 220
+"""The greeting of a server that takes mail (RFC 5321 §4.3.2)."""
 
 PERMANENT: Final = 500
 """SMTP replies from here on are final (RFC 5321 §4.2.1)."""
@@ -77,11 +88,13 @@ class SmtpMailer:
         sender: str,
         tls: ssl.SSLContext | None = None,
         timeout: timedelta = TIMEOUT,
+        patience: timedelta = PATIENCE,
     ) -> None:
         self._server = server
         self._sender = sender
         self._tls = tls or ssl.create_default_context()
-        self._timeout = timeout
+        self._timeout = min(timeout, patience)
+        self.patience = patience
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -91,7 +104,7 @@ class SmtpMailer:
             Misconfigured: ``SMTP_URL`` is not one.
         """
         server = parse_smtp_url(settings.smtp_url) if settings.smtp_url else None
-        return cls(server, sender=settings.mail_from)
+        return cls(server, sender=settings.mail_from, patience=min(PATIENCE, settings.lease * 2 / 3))
 
     def send(self, mail: Mail) -> None:
         """Send it (see the port)."""
@@ -105,19 +118,67 @@ class SmtpMailer:
 
     @contextmanager
     def _connected(self, server: Server) -> Iterator[smtplib.SMTP]:
-        with self._open(server) as connection:
-            if server.scheme == "smtp+starttls":
-                connection.starttls(context=self._tls)
-            if server.user:
-                connection.login(server.user, server.password)
-            yield connection
+        connection = self._new_connection(server)
+        with _ended_after(connection, self.patience):
+            try:
+                _greet(connection, server)
+                if server.scheme == "smtp+starttls":
+                    connection.starttls(context=self._tls)
+                if server.user:
+                    connection.login(server.user, server.password)
+                yield connection
+            finally:
+                _say_goodbye(connection)
 
-    def _open(self, server: Server) -> smtplib.SMTP:
+    def _new_connection(self, server: Server) -> smtplib.SMTP:
+        """Not connected yet: what connects can be ended."""
         seconds = self._timeout.total_seconds()
         here = socket.gethostname()  # smtplib's own choice asks the DNS, for as long as the DNS likes
         if server.scheme == "smtps":
-            return smtplib.SMTP_SSL(server.host, server.port, here, timeout=seconds, context=self._tls)
-        return smtplib.SMTP(server.host, server.port, here, timeout=seconds)
+            connection: smtplib.SMTP = smtplib.SMTP_SSL(local_hostname=here, timeout=seconds, context=self._tls)
+        else:
+            connection = smtplib.SMTP(local_hostname=here, timeout=seconds)
+        connection._host = server.host  # type: ignore[attr-defined] # noqa: SLF001 - only its constructor sets it: whose certificate is expected
+        return connection
+
+
+def _greet(connection: smtplib.SMTP, server: Server) -> None:
+    code, answer = connection.connect(server.host, server.port)
+    if code != READY:
+        raise smtplib.SMTPConnectError(code, answer)
+
+
+def _say_goodbye(connection: smtplib.SMTP) -> None:
+    """Whatever is answered changes nothing: by now the mail was taken, or it was not (RFC 5321 §4.1.1.10)."""
+    with suppress(smtplib.SMTPException, OSError):
+        if connection.sock is not None:
+            connection.quit()
+    connection.close()
+
+
+@contextmanager
+def _ended_after(connection: smtplib.SMTP, patience: timedelta) -> Iterator[None]:
+    """Hang up when it takes longer; a timeout alone begins anew with every byte that comes."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        pause = patience
+        while not is_over.wait(pause.total_seconds()):
+            _hang_up(connection)
+            pause = _INSIST  # it may have been connecting, to one address after another
+
+    threading.Thread(target=watch, name="smtp-patience", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
+
+
+def _hang_up(connection: smtplib.SMTP) -> None:
+    """Whoever reads or writes there gets an error at once."""
+    with suppress(OSError):
+        if connection.sock is not None:
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
 def build_message(mail: Mail, *, sender: str) -> EmailMessage:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
 from cryptography.hazmat.primitives import serialization
 
 from services.worker.mail import SmtpMailer, parse_smtp_url
+from shared.config.settings import Settings
 from shared.errors import Rejected, Transient
 from tests.support import pki
 from tests.support.digests import reminder_mail
@@ -37,8 +42,14 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.S
     return server, client
 
 
-def mailer(url: str, *, trusting: ssl.SSLContext | None = None, seconds: float = 5) -> SmtpMailer:
-    return SmtpMailer(parse_smtp_url(url), sender=SENDER, tls=trusting, timeout=timedelta(seconds=seconds))
+def mailer(url: str, *, trusting: ssl.SSLContext | None = None, seconds: float = 5, patience: float = 30) -> SmtpMailer:
+    return SmtpMailer(
+        parse_smtp_url(url),
+        sender=SENDER,
+        tls=trusting,
+        timeout=timedelta(seconds=seconds),
+        patience=timedelta(seconds=patience),
+    )
 
 
 def test_starttls_comes_before_the_password(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
@@ -84,6 +95,56 @@ def test_a_wrong_password_can_be_put_right_and_does_not_end_the_mail(
 def test_a_silent_server_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Transient, match="cannot be reached"):
         mailer(f"smtp://127.0.0.1:{silent.getsockname()[1]}", seconds=0.2).send(reminder_mail())
+
+
+@contextmanager
+def dripping(first: bytes) -> Iterator[int]:
+    """A server that says something every few milliseconds and never comes to an end; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def talk() -> None:
+            with suppress(OSError):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.sendall(first)
+                    while True:
+                        connection.sendall(b"2")
+                        connection.settimeout(0.02)
+                        with suppress(TimeoutError):
+                            connection.recv(100)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        yield listening.getsockname()[1]
+    thread.join(10)
+
+
+@pytest.mark.parametrize("first", [b"", b"220 mail.localhost\r\n250-"], ids=["greeting", "hello"])
+def test_a_server_that_never_comes_to_an_end_is_given_up(first: bytes) -> None:
+    with dripping(first) as port, pytest.raises(Transient, match="cannot be reached"):
+        mailer(f"smtp://127.0.0.1:{port}", patience=0.3).send(reminder_mail())
+
+
+class Rude(MailServer):
+    """It takes the mail, and then has something against the goodbye."""
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's
+        return "421 4.3.2 Going down"
+
+
+def test_what_was_taken_was_taken_whatever_the_goodbye_is_answered() -> None:
+    with mail_server(Rude()) as server:
+        mailer(f"smtp://127.0.0.1:{server.port}").send(reminder_mail())
+
+    assert len(server.mails) == 1
+
+
+def test_the_whole_conversation_is_shorter_than_a_lease(tmp_path: Path) -> None:
+    for seconds in (5, 60, 600):
+        settings = Settings(
+            database_url="", redis_url="", kek_file=tmp_path, regions={}, lease=timedelta(seconds=seconds)
+        )
+        assert SmtpMailer.from_settings(settings).patience < settings.lease
 
 
 def test_a_refused_recipient_is_told_from_one_that_is_put_off() -> None:
