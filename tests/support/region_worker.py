@@ -1,21 +1,15 @@
-"""Workers that a test can kill: real processes that renew and roll out, forked from one that has imported everything.
+"""Workers that renew and roll out until a test kills them (``tests/support/killable.py``).
 
-``python -m tests.support.region_worker SETTINGS`` answers each line ``start`` with the process id of a new worker. The
-worker does what Celery's would do for every wake-up, with real drivers, a real prober and the local certificate
-authority, until it is killed.
+Each does what Celery's would do for every wake-up, with real drivers, a real prober and the local authority.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -41,6 +35,7 @@ from shared.usecases.source_tools import SourceTools
 from shared.usecases.validation import validate_job
 from tests.support import pki
 from tests.support.fleet import WaitingRoom
+from tests.support.killable import Workers, fork_on_demand, killable_workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,67 +80,15 @@ def build_context(orders: Orders) -> Context:
     )
 
 
-@contextmanager
-def killable_workers(orders: Orders) -> Iterator[Workers]:
-    """Start workers with ``start``; all are gone afterwards."""
-    document = json.dumps({name: getattr(orders, name) for name in Orders.__slots__})
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.region_worker", document],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        text=True,
-    )
-    try:
-        yield Workers(process)
-    finally:
-        process.communicate("end\n", timeout=30)
-
-
-class Workers:
-    """One worker at a time."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def start(self) -> int:
-        """A new worker; its process id."""
-        return int(self._ask("start"))
-
-    def kill(self) -> None:
-        """Kill -9 for the worker that runs, and wait until it is gone."""
-        self._ask("kill")
-
-    def _ask(self, word: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
+def region_workers(orders: Orders) -> AbstractContextManager[Workers]:
+    """Workers with these orders, started with ``start``."""
+    return killable_workers("tests.support.region_worker", json.dumps(asdict(orders)))
 
 
 def main() -> None:
     """Fork workers on demand."""
     orders = Orders(**json.loads(sys.argv[1]))
-    child = 0
-    for line in sys.stdin:
-        if child:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            child = 0
-        if line.strip() == "start":
-            child = _forked(orders)
-        print(child, flush=True)  # noqa: T201 - the protocol
-
-
-def _forked(orders: Orders) -> int:
-    child = os.fork()
-    if child:
-        return child
-    try:
-        _work(orders)
-    finally:
-        os._exit(1)
+    fork_on_demand(lambda ahead: _work(replace(orders, began=orders.began - ahead.total_seconds())))
 
 
 def _work(orders: Orders) -> None:

@@ -24,9 +24,10 @@ from shared.models.secrets import Purpose
 from shared.usecases.driver_registry import build_driver
 from tests.support.envoy import EnvoyProcess, running_envoy
 from tests.support.fleet import Fleet, build_fleet
+from tests.support.killable import Workers
 from tests.support.listeners import add_listener, listener_of
 from tests.support.managed import acquisition_of, managed_upload, renew
-from tests.support.region_worker import Orders, Workers, killable_workers
+from tests.support.region_worker import Orders, region_workers
 from tests.support.stack import wait_until
 from tests.support.tls_load import load_on
 
@@ -110,7 +111,7 @@ def test_24_renewals_whose_workers_are_killed_are_ordered_once_each_and_no_clien
     fleet: Fleet, orders: Orders, balancer: EnvoyProcess
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311 - when to kill, reproducibly
-    with killable_workers(orders) as workers:
+    with region_workers(orders) as workers:
         world = World(fleet=fleet, orders=orders, balancer=balancer, workers=workers, chance=chance)
         renewed = [first_certificate(world)]
         with load_on(balancer.address, HOST) as report:

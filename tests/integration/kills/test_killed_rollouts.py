@@ -21,7 +21,7 @@ from tests.support.envoy import EnvoyProcess, running_envoy
 from tests.support.fleet import Fleet, build_fleet, server_upload
 from tests.support.haproxy import HaproxyProcess, running_haproxy
 from tests.support.listeners import add_listener, listener_of
-from tests.support.region_worker import Orders, killable_workers
+from tests.support.region_worker import Orders, region_workers
 from tests.support.stack import wait_until
 from tests.support.tls_load import load_on
 
@@ -78,7 +78,7 @@ def test_50_rollouts_whose_workers_are_killed_end_well_and_no_client_notices(
     chance = random.Random(SEED)  # noqa: S311 - when to kill, reproducibly
     _, current = fleet.submit(server_upload(HOST, regions=["local"]))
     kills = 0
-    with killable_workers(orders) as workers:
+    with region_workers(orders) as workers:
         workers.start()
         wait_until(lambda: fleet.certificate(current).state == "valid", seconds=30, otherwise=balancer.log)
         wait_until(lambda: all_final(fleet), seconds=30, otherwise=lambda: "the first deployment")
