@@ -101,8 +101,10 @@ class SmtpMailer:
         """As the operator has set it; without ``SMTP_URL`` every mail waits.
 
         Raises:
-            Misconfigured: ``SMTP_URL`` is not one.
+            Misconfigured: ``SMTP_URL`` is not one, or ``CERTFLEET_MAIL_FROM`` no address.
         """
+        if not _is_sender(settings.mail_from):
+            raise Misconfigured(("CERTFLEET_MAIL_FROM: takes ops@example.com or Name <ops@example.com>.",))
         server = parse_smtp_url(settings.smtp_url) if settings.smtp_url else None
         return cls(server, sender=settings.mail_from, patience=min(PATIENCE, settings.lease * 2 / 3))
 
@@ -247,6 +249,11 @@ def _translated() -> Iterator[None]:
         raise Transient(f"The mail server does not work with us ({error.smtp_code}).") from error
     except (smtplib.SMTPException, OSError) as error:
         raise Transient("The mail server cannot be reached.") from error
+
+
+def _is_sender(text: str) -> bool:
+    _, address = parseaddr(text)
+    return text.isprintable() and is_address(address) and text.endswith((address, f"<{address}>"))
 
 
 def _bad_url() -> Misconfigured:

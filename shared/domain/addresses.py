@@ -14,10 +14,13 @@ INVALID_EMAIL: Final = "invalid_email"
 ADDRESS_HINT: Final = f"Give one address of at most {MAX_ADDRESS} characters, such as ops@example.com."
 
 _ADDRESS: Final = re.compile(
-    r"(?!\.)(?!.*\.\.)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}(?<!\.)@"
+    r"(?!\.)(?!.*\.\.)(?!.*=\?)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}(?<!\.)@"
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
-"""A dot-atom local part and a host name (RFC 5321 §4.1.2); no display names, quotes, comments or control characters."""
+"""A dot-atom local part and a host name (RFC 5321 §4.1.2); no display names, quotes, comments or control characters.
+
+Nor what begins an encoded word (``=?``): it is never in an address (RFC 2047 §5 (3)), and no header could be written.
+"""
 
 
 def is_address(text: str) -> bool:

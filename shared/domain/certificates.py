@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +30,17 @@ class CertificateState(StrEnum):
     REJECTED = "rejected"
     DELETING = "deleting"
     DELETED = "deleted"
+
+
+def title_of(common_name: str | None, names: Sequence[str], name: str) -> str:
+    """What a certificate is called where people act on it: the common name, if clients go by it.
+
+    They go by ``names`` (RFC 9525 §2: the common name is no identity), which are ASCII; a common name that is not among
+    them can say anything, in any letters. What has no names (a CA) is called by its common name, or as its owner does.
+    """
+    if not names:
+        return common_name or name
+    return common_name if common_name is not None and common_name in names else names[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

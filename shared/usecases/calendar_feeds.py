@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.crypto.tokens import hash_token
-from shared.domain.certificates import CertificateState
+from shared.domain.certificates import CertificateState, title_of
 from shared.domain.identifiers import new_id
 from shared.domain.rollout import DeploymentState
 from shared.errors import Conflict, NotFound
@@ -165,7 +165,7 @@ def _regions(session: Session, certificate_ids: Sequence[str]) -> dict[str, tupl
 
 
 def _expiry(context: Context, certificate: Certificate, regions: tuple[str, ...]) -> Expiry:
-    title = certificate.common_name or next(iter(certificate.names), certificate.name)
+    title = title_of(certificate.common_name, certificate.names, certificate.name)
     return Expiry(
         certificate_id=certificate.id,
         title=plain(title),

@@ -58,6 +58,11 @@ def message_id(kind: str, ids: Iterable[str], *, sender: str) -> str:
 
 
 def plain(text: str, *, limit: int = 100) -> str:
-    """User text as one line without control or direction characters, cut at ``limit``: fit for headers and text."""
+    """User text as one line without control or direction characters, cut at ``limit``: fit for headers and text.
+
+    Nor does it begin an encoded word (``=?``, RFC 2047 §2): ``email`` decodes those when a header is set, line breaks
+    included, and writes them out (CVE-2024-6923; until Python 3.11.10 and 3.12.5), and mailboxes decode them, too.
+    """
     line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    line = line.replace("=?", "= ?")
     return line if len(line) <= limit else line[: limit - 1] + "…"

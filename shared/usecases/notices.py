@@ -21,7 +21,7 @@ from shared.events.log import FIRST_WAKE
 from shared.models import Account, Notice, WebhookEndpoint, leases
 from shared.telemetry import describe_exception
 from shared.usecases.context import Context
-from shared.usecases.mail import Mail, Mailer, Template, message_id
+from shared.usecases.mail import Mail, Mailer, Template, message_id, plain
 from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
@@ -135,7 +135,7 @@ def _mail(context: Context, session: Session, notice: Notice, *, now: datetime) 
     settings = context.settings
     letter = Letter(
         kind=NoticeKind(notice.kind),
-        account=session.get_one(Account, notice.account_id).name,
+        account=plain(session.get_one(Account, notice.account_id).name),
         recipient=notice.recipient,
         public_url=settings.public_url,
         content=notice.content,

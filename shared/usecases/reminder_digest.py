@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from shared.domain.answers import LinkScope
+from shared.domain.certificates import title_of
 from shared.domain.reminder_decisions import NOBODY
 from shared.domain.reminders import Urgency, calendar_day, days_left, time_left, urgency
 from shared.domain.rollout import DeploymentState, ServedState
@@ -22,10 +23,26 @@ from shared.usecases.context import Context
 from shared.usecases.mail import plain
 from shared.usecases.reminder_subjects import Watched
 
-NAMES_SHOWN: Final = 12
-REGIONS_SHOWN: Final = 40
-LISTENERS_SHOWN: Final = 12
-PEOPLE_SHOWN: Final = 20
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How much of one certificate is shown; of the rest its number."""
+
+    names: int
+    regions: int
+    listeners: int
+    people: int
+
+
+ROOMY: Final = Room(names=12, regions=40, listeners=12, people=20)
+FEW: Final = 5
+"""Up to so many certificates are shown at length."""
+
+TIGHT: Final = Room(names=3, regions=4, listeners=2, people=3)
+"""For a digest of many: 50 certificates with names and addresses of usual length stay below 100 kB, where mail programs
+cut (Gmail: 102 kB)."""
 
 _DELIVERY: Final = {
     DeploymentState.PENDING: "waiting to be deployed",
@@ -156,8 +173,9 @@ def compose(
         told=_told(session, reminders),
         watched=watched,
     )
+    room = ROOMY if len(reminders) <= FEW else TIGHT
     notices = (
-        _notice(context, certificates[reminder.certificate_id], reminder, surroundings, now=now)
+        _notice(context, certificates[reminder.certificate_id], reminder, surroundings, room=room, now=now)
         for reminder in reminders
     )
     first = reminders[0]
@@ -171,44 +189,49 @@ def compose(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Surroundings:
-    """What is around certificates, by their id."""
+    """What is around certificates, by their id; who was told also by the deadline."""
 
     places: dict[str, list[Place]]
     listeners: dict[str, list[str]]
-    told: dict[str, list[str]]
+    told: dict[tuple[str, datetime], list[str]]
     watched: Mapping[str, Watched]
 
 
 def _notice(
-    context: Context, certificate: Certificate, reminder: Reminder, around: _Surroundings, *, now: datetime
+    context: Context, certificate: Certificate, reminder: Reminder, around: _Surroundings, *, room: Room, now: datetime
 ) -> Notice:
     subject = around.watched[certificate.id].subject
     link = next((each.link for each in subject.deadlines if each.at == reminder.not_after), None)
-    lacking = [_lack_sentence(context, each) for each in subject.remainders or ()]
-    places = around.places.get(certificate.id, [])
-    listeners = around.listeners.get(certificate.id, [])
-    told = around.told.get(certificate.id, [])
-    title = certificate.common_name or next(iter(certificate.names), certificate.name)
+    lacking, lacking_more = _cut([_lack_sentence(context, each) for each in subject.remainders or ()], room.regions)
+    names, names_more = _cut([plain(name) for name in certificate.names], room.names)
+    places, places_more = _cut(around.places.get(certificate.id, []), room.regions)
+    listeners, listeners_more = _cut(around.listeners.get(certificate.id, []), room.listeners)
+    told, told_more = _cut(around.told.get((certificate.id, reminder.not_after), []), room.people)
     return Notice(
-        title=plain(title, limit=80),
+        title=plain(title_of(certificate.common_name, certificate.names, certificate.name), limit=80),
         name=plain(certificate.name),
-        names=tuple(plain(name) for name in certificate.names[:NAMES_SHOWN]),
-        names_more=max(0, len(certificate.names) - NAMES_SHOWN),
+        names=names,
+        names_more=names_more,
         issuer=plain(certificate.issuer or "", limit=200),
         not_after=reminder.not_after,
         days=days_left(reminder.not_after, now),
         link=plain(link.subject, limit=200) if link else "",
-        lacking=tuple(lacking[:REGIONS_SHOWN]),
-        lacking_more=max(0, len(lacking) - REGIONS_SHOWN),
-        places=tuple(places[:REGIONS_SHOWN]),
-        places_more=max(0, len(places) - REGIONS_SHOWN),
-        listeners=tuple(listeners[:LISTENERS_SHOWN]),
-        listeners_more=max(0, len(listeners) - LISTENERS_SHOWN),
-        told=tuple(told[:PEOPLE_SHOWN]),
-        told_more=max(0, len(told) - PEOPLE_SHOWN),
+        lacking=lacking,
+        lacking_more=lacking_more,
+        places=places,
+        places_more=places_more,
+        listeners=listeners,
+        listeners_more=listeners_more,
+        told=told,
+        told_more=told_more,
         url=f"{context.settings.public_url}/certificates/{certificate.id}",
         answer_url=answer_url(context, reminder, LinkScope.CERTIFICATE, now=now),
     )
+
+
+def _cut(items: Sequence[T], limit: int) -> tuple[tuple[T, ...], int]:
+    """The first ones, and how many more there are."""
+    return tuple(items[:limit]), max(0, len(items) - limit)
 
 
 def _lack_sentence(context: Context, remainder: Remainder) -> str:
@@ -246,6 +269,8 @@ def _places(context: Context, session: Session, certificate_ids: Iterable[str]) 
     places: dict[str, list[Place]] = {}
     for deployment in session.execute(statement).scalars():
         places.setdefault(deployment.certificate_id, []).append(_place(context, deployment))
+    for found in places.values():
+        found.sort(key=lambda place: not place.is_wrong)  # what somebody should look at is never among "and 3 more"
     return places
 
 
@@ -262,16 +287,16 @@ def _place(context: Context, deployment: Deployment) -> Place:
     )
 
 
-def _told(session: Session, reminders: Sequence[Reminder]) -> dict[str, list[str]]:
-    """Everybody who is told of the same certificate at the same threshold, by certificate."""
+def _told(session: Session, reminders: Sequence[Reminder]) -> dict[tuple[str, datetime], list[str]]:
+    """Everybody who is told of the same deadline at the same threshold, by certificate and deadline."""
     wanted = [(reminder.certificate_id, reminder.not_after, reminder.threshold) for reminder in reminders]
     statement = (
-        select(Reminder.certificate_id, Reminder.recipient)
+        select(Reminder.certificate_id, Reminder.not_after, Reminder.recipient)
         .where(tuple_(Reminder.certificate_id, Reminder.not_after, Reminder.threshold).in_(wanted))
         .where(Reminder.recipient != NOBODY)
         .order_by(Reminder.certificate_id, Reminder.recipient)
     )
-    told: dict[str, list[str]] = {}
-    for certificate_id, recipient in session.execute(statement):
-        told.setdefault(certificate_id, []).append(recipient)
+    told: dict[tuple[str, datetime], list[str]] = {}
+    for certificate_id, not_after, recipient in session.execute(statement):
+        told.setdefault((certificate_id, not_after), []).append(recipient)
     return told

@@ -117,7 +117,7 @@ def _tell(
         "webhook_id": endpoint.id,
         "place": place,
         "description": plain(endpoint.description),
-        "reason": endpoint.disabled_reason or "",
+        "reason": plain(endpoint.disabled_reason or "", limit=300),
         "failing_since": _written(endpoint.failing_since or now),
         "missed_since": _written(endpoint.missed_since or endpoint.failing_since or now),
         **more,

@@ -30,7 +30,7 @@ def add_certificate(fleet: Fleet, *, left: timedelta, life: timedelta = timedelt
         "source": "third_party",
         "state": "valid",
         "common_name": "www.example.com",
-        "names": ["www.example.com"],
+        "names": [overrides.get("common_name") or "www.example.com"],
         "issuer": "CN=Example Issuing CA",
         "serial": "0a1b2c",
         "not_before": not_after - life,

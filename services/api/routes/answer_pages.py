@@ -19,6 +19,7 @@ from services.api import bodies
 from services.api.calls import current_context, current_time
 from services.api.errors import status_of
 from shared.domain.answers import Answer, Hold, LinkScope, floor_of, snooze_choices
+from shared.domain.certificates import title_of
 from shared.domain.reminders import calendar_day, days_left, time_left
 from shared.errors import CertfleetError, Conflict, NotFound, Rejected, Transient
 from shared.models import Account, Certificate
@@ -127,7 +128,7 @@ def _shown(session: Session, link: Link, *, now: datetime) -> dict[str, Any]:
 def _certificate(certificate: Certificate, *, now: datetime) -> dict[str, Any]:
     not_after = certificate.not_after or now
     days = days_left(not_after, now)
-    title = certificate.common_name or next(iter(certificate.names), certificate.name)
+    title = title_of(certificate.common_name, certificate.names, certificate.name)
     hold = Hold(
         acknowledged_at=certificate.reminders_acknowledged_at, snoozed_until=certificate.reminders_snoozed_until
     ).until(not_after)

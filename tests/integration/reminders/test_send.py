@@ -18,6 +18,7 @@ from shared.domain.rollout import DeploymentState
 from shared.models import Reminder
 from shared.usecases import account_settings
 from shared.usecases.mail import Mail
+from shared.usecases.reminder_digest import FEW, TIGHT
 from shared.usecases.reminder_mail import DIGEST, GIVE_UP, send
 from shared.usecases.reminder_scan import scan
 from shared.usecases.sweep import sweep
@@ -66,7 +67,7 @@ def text_of(mail: EmailMessage, subtype: str = "plain") -> str:
     assert part is not None
     content = part.get_content()
     assert isinstance(content, str)
-    return content
+    return content.replace("\r\n", "\n")
 
 
 def states(fleet: Fleet) -> list[str]:
@@ -338,6 +339,47 @@ def test_a_notice_that_waited_too_long_gives_way_to_the_nearer_one(fleet: Fleet,
 
     assert [mail["Subject"] for mail in server.mails] == ["www.example.com expires in 3 days (20 Jan 2026)"]
     assert sorted((row.threshold, row.state) for row in ledger(fleet)) == [(3, "sent"), (7, "suppressed")]
+
+
+def test_a_mail_about_many_says_less_of_each_and_first_where_something_is_wrong(
+    fleet: Fleet, server: MailServer
+) -> None:
+    for number in range(FEW + 1):
+        names = [f"n{each}.example.com" for each in range(TIGHT.names + 2)]
+        certificate_id = add_certificate(fleet, left=5 * DAY, common_name="n0.example.com", names=names)
+        if number == 0:
+            for region in range(TIGHT.regions + 1):
+                add_deployment(
+                    fleet, certificate_id, f"region-{region}", state=DeploymentState.DEPLOYED, served="match"
+                )
+            add_deployment(fleet, certificate_id, "z-region", state=DeploymentState.FAILED, served="not_checked")
+    scan(fleet.context, now=fleet.now)
+
+    run_mails(fleet, server)
+
+    text = text_of(server.mails[0])
+    assert text.count("n2.example.com and 2 more\n") == FEW + 1
+    assert "z-region: deployment failed\n    region-0: deployed, served\n" in text
+    assert "region-2: deployed, served\n    and 2 more\n" in text
+
+
+def test_who_was_told_is_said_once_where_a_certificate_and_its_chain_end(fleet: Fleet, server: MailServer) -> None:
+    chain = [
+        {
+            "subject": subject,
+            "fingerprint_sha256": "cd" * 32,
+            "not_before": (fleet.now - 900 * DAY).isoformat(),
+            "not_after": (fleet.now + left).isoformat(),
+        }
+        for subject, left in (("CN=www.example.com", 5 * DAY), ("CN=Intermediate", 2 * DAY))
+    ]
+    add_certificate(fleet, left=5 * DAY, chain=chain)
+    scan(fleet.context, now=fleet.now)
+
+    run_mails(fleet, server)
+
+    (mail,) = server.mails
+    assert text_of(mail).count(f"Told:         {OPS}\n") == 2
 
 
 def test_more_than_a_mail_can_hold_becomes_a_second_mail(fleet: Fleet, server: MailServer) -> None:

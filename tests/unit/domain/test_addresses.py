@@ -38,6 +38,7 @@ def test_plain_addresses_are_accepted(address: str) -> None:
             "ops@example-.com",
             "ops@[127.0.0.1]",
             "öps@example.com",
+            "=?utf-8?q?a=0ABcc=3Ax?=@example.com",
             LONGEST + "d",
         ),
     ],

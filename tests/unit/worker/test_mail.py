@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from importlib import resources
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.worker.mail import Server, SmtpMailer, build_message, parse_smtp_url
+from shared.config.settings import Settings
 from shared.errors import Misconfigured, Rejected, Transient
 from shared.usecases.mail import message_id, plain
+from shared.usecases.reminder_digest import TIGHT, Place
+from shared.usecases.reminder_mail import DIGEST
 from tests.support.digests import digest, notice, reminder_mail
+from tests.support.hostile_texts import HOSTILE_TEXTS
 
 SENDER = "Certfleet <certfleet@example.net>"
+HEADERS = [
+    *("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
+    *("List-Unsubscribe", "List-Unsubscribe-Post", "MIME-Version", "Content-Type"),
+]
 
 
 def part(message: EmailMessage, subtype: str) -> str:
@@ -109,6 +121,28 @@ def test_every_line_of_the_message_is_short_ascii_with_crlf() -> None:
     assert all(len(line) <= 998 and b"\n" not in line for line in raw.split(b"\r\n"))
 
 
+def test_a_digest_of_many_stays_below_what_mail_programs_cut() -> None:
+    """With names, addresses and regions of usual length; Gmail cuts at 102 kB."""
+    one = notice(
+        names=tuple(f"service-{n}.department.example.com" for n in range(TIGHT.names)),
+        names_more=97,
+        places=(
+            Place(region="cn-hangzhou", name="China (Hangzhou)", state="deployed, not reachable at the last check"),
+        )
+        * TIGHT.regions,
+        places_more=36,
+        listeners=("shop in cn-hangzhou: service-1.department.example.com",) * TIGHT.listeners,
+        listeners_more=10,
+        told=tuple(f"firstname.lastname.{n}@department.example.com" for n in range(TIGHT.people)),
+        told_more=17,
+        answer_url="https://certfleet.example.net/answer/" + "a" * 170,
+    )
+
+    html = part(build_message(reminder_mail(digest(*[one] * DIGEST)), sender=SENDER), "html")
+
+    assert len(html.encode()) < 102_000
+
+
 HOSTILE = 'x"><script>alert(1)</script><a href=https://evil.example>'
 
 
@@ -124,13 +158,26 @@ def test_the_html_form_escapes_what_users_wrote() -> None:
     assert "&lt;script&gt;" in html
 
 
-@pytest.mark.parametrize("text", ["a\r\nBcc: all@example.com", "a\nb", "a\x00b", "a\u2028b", "a\u202eb"])
+@pytest.mark.parametrize("text", ["a\x00b", *HOSTILE_TEXTS])
 def test_user_text_cannot_add_a_header_or_a_line(text: str) -> None:
     assert plain(text).isprintable()
     message = build_message(reminder_mail(subject=text), sender=SENDER)
+    received = message_from_bytes(message.as_bytes(), policy=policy.default)
 
-    assert message["Bcc"] is None
-    assert message["Subject"].isprintable()
+    assert received.keys() == message.keys() == HEADERS
+    assert received["Subject"].isprintable()
+
+
+PIECES = ("=?", "?=", "utf-8", "?q?", "=0A", "Bcc: x@y.example", " ", "=", "ü", "\r\n", "a" * 70)
+
+
+@given(st.lists(st.sampled_from(PIECES)))
+def test_no_text_of_their_pieces_can_either(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    received = message_from_bytes(build_message(reminder_mail(subject=text), sender=SENDER).as_bytes())
+
+    assert received.keys() == HEADERS
+    assert plain(plain(text)) == plain(text)
 
 
 @pytest.mark.parametrize("recipient", ["a@b.c\r\nBcc: x@y.z", "a@b.c, x@y.z", "Me <a@b.c>", "", "a b@c.d", "ü@b.c"])
@@ -140,6 +187,14 @@ def test_what_is_no_plain_address_is_refused_before_anything_is_sent(recipient: 
     with pytest.raises(Rejected) as caught:
         mailer.send(reminder_mail(recipient=recipient))
     assert caught.value.code == "recipient_refused"
+
+
+@pytest.mark.parametrize("sender", ["", "Certfleet", "a@b.c\r\nBcc: x@y.z", "Certfleet <no one>", "a@b.c, x@y.z"])
+def test_a_sender_who_is_none_is_refused_when_the_worker_starts(sender: str, tmp_path: Path) -> None:
+    settings = Settings(database_url="", redis_url="", kek_file=tmp_path, regions={}, mail_from=sender)
+
+    with pytest.raises(Misconfigured, match="CERTFLEET_MAIL_FROM"):
+        SmtpMailer.from_settings(settings)
 
 
 def test_without_a_mail_server_mail_waits() -> None:
