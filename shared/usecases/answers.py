@@ -119,6 +119,7 @@ def unsubscribe(session: Session, caller: Caller, recipient: str, *, now: dateti
     statement = insert(Unsubscribed).values(account_id=caller.account_id, recipient=recipient, at=now)
     is_new = session.execute(statement.on_conflict_do_nothing().returning(Unsubscribed.at)).first() is not None
     if is_new:
+        _recheck_account(session, caller)  # where it was the last contact, others are told instead
         audit.note(session, caller, "reminders.unsubscribed", recipient, now=now)
     return is_new
 
@@ -134,7 +135,7 @@ def subscribe_again(session: Session, caller: Caller, recipient: str, *, now: da
     )
     if session.execute(statement.returning(Unsubscribed.at)).first() is None:
         raise NotFound("That recipient has not unsubscribed.", hint="GET /v1/reminders/unsubscribed lists who has.")
-    recheck(session.get_one(Account, caller.account_id, with_for_update={"key_share": True}))
+    _recheck_account(session, caller)
     audit.note(session, caller, "reminders.subscribed_again", recipient, now=now)
 
 
@@ -147,6 +148,10 @@ def list_unsubscribed(session: Session, account_id: str) -> Sequence[Unsubscribe
 def is_unsubscribed(session: Session, account_id: str, recipient: str) -> bool:
     """Whether the recipient wants no reminders of this account."""
     return session.get(Unsubscribed, (account_id, recipient)) is not None
+
+
+def _recheck_account(session: Session, caller: Caller) -> None:
+    recheck(session.get_one(Account, caller.account_id, with_for_update={"key_share": True}, populate_existing=True))
 
 
 def recheck(account: Account) -> None:
