@@ -56,7 +56,7 @@ def the_mail(fleet: Fleet, server: MailServer, text: str, *, to: str) -> EmailMe
     """A reminder of a certificate of which everything is called like this."""
     with fleet.transaction() as session:
         session.get_one(Account, fleet.caller.account_id).name = text
-    called = {
+    called: dict[str, Any] = {
         "name": text,
         "common_name": text,
         "names": [text, "ok.example.com"],
