@@ -5,7 +5,6 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import jinja2
 
+from services.worker.patience import ended_after
 from shared.config.settings import Settings
 from shared.domain.addresses import is_address
 from shared.errors import Misconfigured, Rejected, Transient
@@ -32,8 +32,6 @@ PATIENCE: Final = timedelta(seconds=40)
 """For all of it, also with a server that says a word every few seconds: the notices are ours for one lease (60 s), and
 after that somebody else sends the mail again. RFC 5321 §4.5.3.2 would wait for minutes at each step; but a mail that is
 put off comes later, and one that two are sending comes twice."""
-
-_INSIST: Final = timedelta(seconds=1)
 
 PORTS: Final = {"smtp": 25, "smtp+starttls": 587, "smtps": 465}
 """RFC 5321 §4.5.4.2, RFC 6409 §3.1, RFC 8314 §7.3."""
@@ -121,7 +119,7 @@ class SmtpMailer:
     @contextmanager
     def _connected(self, server: Server) -> Iterator[smtplib.SMTP]:
         connection = self._new_connection(server)
-        with _ended_after(connection, self.patience):
+        with ended_after(self.patience, lambda: connection.sock):
             try:
                 _greet(connection, server)
                 if server.scheme == "smtp+starttls":
@@ -156,31 +154,6 @@ def _say_goodbye(connection: smtplib.SMTP) -> None:
         if connection.sock is not None:
             connection.quit()
     connection.close()
-
-
-@contextmanager
-def _ended_after(connection: smtplib.SMTP, patience: timedelta) -> Iterator[None]:
-    """Hang up when it takes longer; a timeout alone begins anew with every byte that comes."""
-    is_over = threading.Event()
-
-    def watch() -> None:
-        pause = patience
-        while not is_over.wait(pause.total_seconds()):
-            _hang_up(connection)
-            pause = _INSIST  # it may have been connecting, to one address after another
-
-    threading.Thread(target=watch, name="smtp-patience", daemon=True).start()
-    try:
-        yield
-    finally:
-        is_over.set()
-
-
-def _hang_up(connection: smtplib.SMTP) -> None:
-    """Whoever reads or writes there gets an error at once."""
-    with suppress(OSError):
-        if connection.sock is not None:
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
 def build_message(mail: Mail, *, sender: str) -> EmailMessage:

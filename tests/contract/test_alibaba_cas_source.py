@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +28,7 @@ from shared.errors import (
 from tests.contract.source_kit import NAMES, ServiceUnderTest, SourceContract
 from tests.support import pki
 from tests.support.cas import KEY_ID, SECRET, Cas, running_cas
+from tests.support.dripping import dripping
 from tests.support.memory_sources import certificate_service, moment
 
 RENEW = "RenewCertificateOrderForPackageRequest"
@@ -120,11 +123,48 @@ def test_a_refusal_is_known_by_its_code_and_its_words_stay_out(
     assert SECRET[:4] not in str(refused.value)
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"CertificateOrderList": 7}', b'{"CertificateOrderList": [{}]}'])
+UNREADABLE = (b"<html>", b"[]", b"[" * 100_000, b"\xff\xfe", b'{"a": ' + b"9" * 9_000 + b"}")
+
+
+@pytest.mark.parametrize("body", [*UNREADABLE, b'{"CertificateOrderList": 7}', b'{"CertificateOrderList": [{}]}'])
 def test_an_answer_that_cannot_be_is_said_to_be_so(cas: Cas, body: bytes) -> None:
     cas.answer_next("ListUserCertificateOrder", status=200, body=body)
     with pytest.raises(Corrupt):
         source_for(cas).list_offers()
+
+
+@pytest.mark.parametrize("body", UNREADABLE)
+def test_an_order_whose_answer_cannot_be_read_may_have_been_placed(cas: Cas, body: bytes) -> None:
+    number = cas.issue("shop.example.com")
+    cas.answer_next("RenewCertificateOrderForPackageRequest", status=200, body=body)
+    with pytest.raises(OutcomeUnknown):
+        source_for(cas).renew(str(number), reference="r1")
+
+
+@pytest.mark.parametrize("end", ["9" * 400, "-" + "9" * 400, "1e400", '"soon"', "true", "null", "[]"])
+def test_an_end_that_is_no_time_is_said_to_be_none(cas: Cas, end: str) -> None:
+    body = f'{{"Common": "shop.example.com", "Sans": "shop.example.com", "OrderId": 7, "NotAfter": {end}}}'
+    cas.answer_next("GetUserCertificateDetail", status=200, body=body.encode())
+    with pytest.raises(Corrupt):
+        source_for(cas).find_renewal("10000001", reference="r1")
+
+
+def test_a_list_for_one_name_that_never_ends_is_given_up(cas: Cas) -> None:
+    number = cas.issue("shop.example.com")
+    page = {"CertificateOrderList": [{"CertificateId": 7, "CommonName": "other.example.com"}], "TotalCount": 10**9}
+    for _ in range(5_000):
+        cas.answer_next("ListUserCertificateOrder", status=200, body=json.dumps(page).encode())
+    source = AlibabaCas(parse_gateway(cas.service(), clock=moment(pki.NOW)), search_patience=timedelta(seconds=0.3))
+    with pytest.raises(Busy, match="has not ended"):
+        source.find_renewal(str(number), reference="r1")
+
+
+def test_an_answer_whose_head_never_ends_is_given_up(cas: Cas) -> None:
+    with dripping(b"HTTP/1.1 200 OK\r\nX-Header: ") as port:
+        cas.address = f"127.0.0.1:{port}"
+        gateway = replace(parse_gateway(cas.service()), timeout=timedelta(seconds=0.3))
+        with pytest.raises(Unreachable):
+            AlibabaCas(gateway).list_offers()
 
 
 def test_without_a_connection_nothing_was_changed(cas: Cas) -> None:

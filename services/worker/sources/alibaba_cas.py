@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -18,7 +19,7 @@ from typing import Any, Final, Self
 
 from services.worker.sources.alibaba_rpc import Credentials, Gateway, Refused, call
 from shared.config.sources import CertificateService
-from shared.errors import Corrupt, Misconfigured, NotOffered, NotRenewable, QuotaExceeded, Unsupported
+from shared.errors import Busy, Corrupt, Misconfigured, NotOffered, NotRenewable, QuotaExceeded, Unsupported
 from shared.usecases.clock import Clock, utc_now
 from shared.usecases.source import Content, Listing, Offer, Renewal, SourceCapabilities
 
@@ -27,6 +28,9 @@ DEFAULT_ENDPOINT: Final = "cas.aliyuncs.com"
 DEFAULT_TIMEOUT: Final = 10
 PAGE_SIZE: Final = 50
 """What ListUserCertificateOrder takes as ShowSize."""
+
+LONGEST_SEARCH: Final = timedelta(seconds=15)
+"""For the pages of one name, also where the list never ends; a search reads two lists."""
 
 UNDER_WAY: Final = frozenset({"PAYED", "CHECKING"})
 
@@ -43,8 +47,9 @@ _ordering: Final = threading.Lock()
 class AlibabaCas:
     """A :class:`shared.usecases.source.Source`. ``search`` matches as CAS's Keyword does: by domain."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, *, search_patience: timedelta = LONGEST_SEARCH) -> None:
         self._gateway = gateway
+        self._search_patience = search_patience
 
     @classmethod
     def for_service(cls, service: CertificateService) -> Self:
@@ -130,8 +135,9 @@ class AlibabaCas:
         return None
 
     def _all(self, order_type: str, *, keyword: str) -> Iterator[dict[str, Any]]:
+        end = time.monotonic() + self._search_patience.total_seconds()
         page = 1
-        while True:
+        while time.monotonic() < end:
             answer = self._orders(order_type, keyword=keyword, page=page, size=PAGE_SIZE)
             rows = _rows(answer)
             yield from rows
@@ -139,6 +145,7 @@ class AlibabaCas:
             if not rows or not isinstance(total, int) or page * PAGE_SIZE >= total:
                 return
             page += 1
+        raise Busy(f"The service's list for one name has not ended after {page - 1} pages.")
 
     def _orders(self, order_type: str, *, keyword: str | None, page: int, size: int) -> dict[str, Any]:
         parameters = {"OrderType": order_type, "CurrentPage": str(page), "ShowSize": str(size)}
@@ -252,8 +259,8 @@ def _moment(value: object) -> datetime | None:
     """Milliseconds since 1970 (seconds, where it is too small for those), or a day."""
     if not isinstance(value, int) or isinstance(value, bool):
         return _day(value)
-    seconds = value / 1000 if value > 10**11 else value
     try:
+        seconds = value / 1000 if value > 10**11 else value
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         return None

@@ -22,6 +22,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from services.worker.patience import ended_after
 from shared.errors import AuthRefused, Busy, Corrupt, DriverError, OutcomeUnknown, Unreachable, Unsupported
 from shared.usecases.clock import Clock
 
@@ -90,8 +91,10 @@ def call(gateway: Gateway, action: str, parameters: Mapping[str, str], *, change
         raise Unreachable(f"No connection to {gateway.host} ({type(error).__name__}).") from error
     with closing(connection):
         try:
-            connection.request("POST", "/", body=body, headers=headers)
-            with connection.getresponse() as response:
+            with ended_after(gateway.timeout, lambda: connection.sock):
+                connection.request("POST", "/", body=body, headers=headers)
+                response = connection.getresponse()
+            with response:
                 status, content = response.status, _read(response, gateway.timeout)
         except (OSError, HTTPException) as error:
             raise lost(f"No answer of {gateway.host} ({type(error).__name__}).") from error
@@ -139,7 +142,7 @@ def _connected(gateway: Gateway) -> HTTPConnection:
 
 
 def _read(response: HTTPResponse, timeout: timedelta) -> bytes:
-    """A socket's own time-out begins anew with every byte; the whole answer has this one."""
+    """The body, which has this time as a whole."""
     deadline = time.monotonic() + timeout.total_seconds()
     parts: list[bytes] = []
     size = 0
@@ -152,14 +155,16 @@ def _read(response: HTTPResponse, timeout: timedelta) -> bytes:
 
 
 def _document(content: bytes, *, status: int, lost: type[DriverError], host: str) -> dict[str, Any]:
+    """What was answered. An order whose answer cannot be read may have been placed: that is an answer lost."""
+    unreadable = Corrupt if lost is Unreachable else lost
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise lost(f"{host} answers {status} without a word.") from error
-        raise Corrupt(f"{host} answers {status} with what is not JSON.") from error
+        raise unreadable(f"{host} answers {status} with what is not JSON.") from error
     if not isinstance(document, dict):
-        raise Corrupt(f"{host} answers {status} with JSON that is no object.")
+        raise unreadable(f"{host} answers {status} with JSON that is no object.")
     return document
 
 
