@@ -30,6 +30,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.timeout(900)  # a hundred processes: two minutes and more where others work on the same machine
 def test_every_use_case_can_be_imported_first() -> None:
     names = [f"{usecases.__name__}.{found.name}" for found in pkgutil.iter_modules(usecases.__path__)]
     answer = subprocess.run(
