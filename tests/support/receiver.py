@@ -95,9 +95,9 @@ class Receiver:
 
 
 @contextmanager
-def running_receiver(*replies: Reply, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    """Run a receiver until the block ends; with ``tls`` it speaks https."""
-    server = _Server(("127.0.0.1", 0), _Handler)
+def running_receiver(*replies: Reply, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Receiver]:
+    """Run a receiver until the block ends; with ``tls`` it speaks https; any free ``port`` unless one is given."""
+    server = _Server(("127.0.0.1", port), _Handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     receiver = Receiver(server, scheme="http" if tls is None else "https")
