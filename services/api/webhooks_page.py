@@ -331,7 +331,8 @@ the rest, and `findings_at` says where all are; sentences that are too long end 
   says otherwise (`CERTFLEET_KEEP_EVENTS_DAYS`, `CERTFLEET_KEEP_ATTEMPTS_DAYS`); what still waits for an endpoint, and
   all after it, for as long as it waits. No gap is silent: `GET /v1/events?after=` and a replay that begin before that
   are 410 `events_expired`, with the place to go on; `after=0` is all that there is.
-* **Seen from both sides.** `GET /v1/webhooks/{{id}}` shows `lag`: how many deliveries wait, and the age of the oldest.
+* **Seen from both sides.** `GET /v1/webhooks/{{id}}` shows `lag`: how many deliveries wait, and the age of the oldest,
+  and `receiver`: how yours answers (`fine`, `slow`, `failing`, `resting`), and when it is tried again.
   Operators see the endpoints that are farthest behind in `/metrics`.
 * **Missed is not lost.** [Replay](#replay) many events at once, from a cursor or a time on.
 

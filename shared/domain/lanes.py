@@ -47,6 +47,16 @@ TRIED_OUT: Final = frozenset({Pace.NEW, Pace.SLOW})
 """Those that a worker gives only some of its threads to."""
 
 
+class Condition(StrEnum):
+    """A receiver, as its owner is told of it."""
+
+    NEW = "new"
+    FINE = "fine"
+    SLOW = "slow"
+    FAILING = "failing"
+    RESTING = "resting"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What the operator sets: deliveries at once, the time for one, the first and the longest rest."""
@@ -76,6 +86,15 @@ class Lane:
     def is_tried_out(self) -> bool:
         """Whether a worker gives it only some of its threads."""
         return self.pace in TRIED_OUT
+
+    def condition(self, now: datetime) -> Condition:
+        """What its owner is told."""
+        if self.is_resting(now):
+            return Condition.RESTING
+        if self.failures:
+            return Condition.FAILING
+        told = {Pace.NEW: Condition.NEW, Pace.SLOW: Condition.SLOW}
+        return told.get(self.pace, Condition.FINE)
 
     def after(self, answer: Answer, *, is_delivered: bool, limits: Limits, now: datetime) -> Lane:
         """After an attempt that ended at ``now``."""

@@ -145,6 +145,17 @@ class LagOut(Answer):
     oldest_seconds = fields.Float(metadata={"description": "The age of the oldest; 0 when nothing waits."})
 
 
+class ReceiverOut(Answer):
+    """What the receiver behind an endpoint has shown."""
+
+    state = text(
+        "`new`: not tried yet; `fine`; `slow`: one delivery at a time; `failing`: the last attempt failed; "
+        "`resting`: several in a row did, and it is left alone until `rests_until`."
+    )
+    failures = fields.Integer(metadata={"description": "In a row; 0 after a success."})
+    rests_until = instant("When it is tried again; while `resting`.")
+
+
 class WebhookOut(Answer):
     """An endpoint. Its secret is shown once, when it is made or rotated."""
 
@@ -166,6 +177,7 @@ class WebhookOut(Answer):
     missed_since = instant(
         "It was disabled: from then on events may not have arrived. Replay them: POST …/replay with since, only_failed."
     )
+    receiver = fields.Nested(ReceiverOut, metadata={"description": "How its receiver answers."})
     lag = fields.Nested(LagOut, metadata={"description": "How far its receiver is behind."})
     created_at = instant("When it was made.")
 

@@ -32,6 +32,7 @@ from shared.usecases.clock import Clock
 from shared.usecases.context import Context
 from shared.usecases.stopping import Stopping
 from shared.usecases.webhook_lanes import Claimed, Sight, Standing
+from shared.usecases.webhook_record import Loaded
 from shared.usecases.webhook_trials import Trials
 from shared.wakeups import Task, WakeUp
 
@@ -222,34 +223,26 @@ def _next(courier: Courier, session: Session, lane_id: str, lane: Lane) -> Erran
     if lane.is_resting(now):
         return None
     while claimed := webhook_lanes.claim_next(session, lane_id, lane, limits=limits, now=now, lease=lease):
-        delivery, endpoint, event = webhook_record.load(session, claimed.delivery_id)
-        if webhook_record.is_live(endpoint):
+        loaded = webhook_record.load(session, claimed.delivery_id)
+        if webhook_record.is_live(loaded.endpoint):
             if claimed.has_more:
                 wake(session, WakeUp(Task.LANE, lane_id))
-            return _errand(courier.context, session, claimed, (delivery, endpoint, event), now=now)
-        delivery.state, delivery.finished_at = DeliveryState.CANCELLED, now
-        finished(delivery)
+            return _errand(courier.context, session, claimed, loaded, now=now)
+        loaded.delivery.state, loaded.delivery.finished_at = DeliveryState.CANCELLED, now
+        finished(loaded.delivery)
         session.flush()
     return None
 
 
-def _errand(
-    context: Context,
-    session: Session,
-    claimed: Claimed,
-    rows: tuple[WebhookDelivery, WebhookEndpoint, Event],
-    *,
-    now: datetime,
-) -> Errand:
-    delivery, endpoint, event = rows
+def _errand(context: Context, session: Session, claimed: Claimed, loaded: Loaded, *, now: datetime) -> Errand:
     return Errand(
         claimed=claimed,
-        endpoint_id=endpoint.id,
-        event_id=event.id,
-        attempt=delivery.attempt,
+        endpoint_id=loaded.endpoint.id,
+        event_id=loaded.event.id,
+        attempt=loaded.delivery.attempt,
         started=now,
-        request=_request(context, session, endpoint, event, now=now),
-        is_failing=endpoint.failing_since is not None,
+        request=_request(context, session, loaded.endpoint, loaded.event, now=now),
+        is_failing=loaded.endpoint.failing_since is not None,
     )
 
 

@@ -6,12 +6,13 @@ to send. A claim counts leases: those of a worker that died end by themselves.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import select, text, update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -74,8 +75,14 @@ def look(session: Session, lane_id: str, *, limits: Limits, now: datetime) -> Si
     Nothing is locked: whoever finds it full need not wait, because those who work there look again when they have left.
     """
     row = session.execute(_LOOK, {"lane": lane_id, "now": now}).one()
-    lane = Lane() if row.pace is None else Lane(pace=row.pace, failures=row.failures, rests_until=row.rests_until)
+    lane = Lane() if row.pace is None else value_of(row)
     return Sight(lane=lane, standing=_standing(lane, row.busy, has_due=row.has_due, limits=limits, now=now))
+
+
+def shown(session: Session, lane_ids: Collection[str]) -> dict[str, Lane]:
+    """What the receivers behind these lanes have shown; those that were never tried are left out."""
+    rows = session.execute(select(WebhookLane).where(WebhookLane.id.in_(lane_ids))).scalars()
+    return {row.id: value_of(row) for row in rows}
 
 
 def hold(session: Session, lane_id: str) -> WebhookLane:
@@ -88,7 +95,7 @@ def hold(session: Session, lane_id: str) -> WebhookLane:
     return session.execute(locked).scalar_one()
 
 
-def value_of(row: WebhookLane) -> Lane:
+def value_of(row: WebhookLane | Row[Any]) -> Lane:
     """What the row says."""
     return Lane(pace=Pace(row.pace), failures=row.failures, rests_until=row.rests_until)
 

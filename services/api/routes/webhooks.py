@@ -11,6 +11,7 @@ from apiflask.types import ResponseReturnValueType
 
 from services.api.calls import Call, authorized, current_call
 from services.api.resource import Resource
+from shared.domain.lanes import Condition, Lane
 from shared.domain.scopes import Scope
 from shared.domain.webhooks import DeliveryState, SignatureScheme
 from shared.models import WebhookEndpoint
@@ -30,7 +31,7 @@ from shared.schemas.webhooks import (
     WebhookPatchIn,
     WebhookQuery,
 )
-from shared.usecases import accounts, webhook_lag, webhooks
+from shared.usecases import accounts, webhook_lag, webhook_lanes, webhooks
 from shared.usecases.webhook_lag import Lag
 from shared.usecases.webhooks import Changes, DeliveryFilters, LoggedDelivery, NewWebhook
 
@@ -204,7 +205,21 @@ def _endpoint(call: Call, endpoint: WebhookEndpoint) -> dict[str, Any]:
 
 def _endpoints(call: Call, endpoints: Sequence[WebhookEndpoint]) -> list[dict[str, Any]]:
     lags = webhook_lag.lags(call.session, [endpoint.id for endpoint in endpoints])
-    return [{**WebhookOut().dump(each), "lag": _lag(lags.get(each.id), now=call.now)} for each in endpoints]
+    lanes = webhook_lanes.shown(call.session, {endpoint.lane for endpoint in endpoints})
+    return [
+        {
+            **WebhookOut().dump(each),
+            "lag": _lag(lags.get(each.id), now=call.now),
+            "receiver": _receiver(lanes.get(each.lane, Lane()), now=call.now),
+        }
+        for each in endpoints
+    ]
+
+
+def _receiver(lane: Lane, *, now: datetime) -> dict[str, Any]:
+    condition = lane.condition(now)
+    rests_until = lane.rests_until if condition is Condition.RESTING else None
+    return {"state": condition, "failures": lane.failures, "rests_until": rests_until}
 
 
 def _lag(lag: Lag | None, *, now: datetime) -> dict[str, Any]:

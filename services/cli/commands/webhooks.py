@@ -40,10 +40,17 @@ def _connected(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @_connected
 def show(*, as_json: bool, url: str | None, state_dir: Path) -> None:
-    """List the account's endpoints: id, whether enabled, URL."""
+    """List the account's endpoints: id, whether enabled, how the receiver answers, what waits, URL."""
     for endpoint in _items(_client(url, state_dir), "/v1/webhooks"):
-        state = "enabled" if endpoint["enabled"] else f"disabled ({endpoint['disabled_reason']})"
-        _say(endpoint, f"{endpoint['id']}  {state}  {endpoint['url']}", as_json=as_json)
+        _say(endpoint, f"{endpoint['id']}  {_state(endpoint)}  {endpoint['url']}", as_json=as_json)
+
+
+def _state(endpoint: dict[str, Any]) -> str:
+    if not endpoint["enabled"]:
+        return f"disabled ({endpoint['disabled_reason']})"
+    receiver, waiting = endpoint["receiver"], endpoint["lag"]["pending"]
+    rest = f" until {receiver['rests_until']}" if receiver["rests_until"] else ""
+    return f"enabled ({receiver['state']}{rest}, {waiting} waiting)"
 
 
 @command.command("deliveries")

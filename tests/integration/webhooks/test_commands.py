@@ -53,7 +53,7 @@ def test_endpoints_and_failed_deliveries_are_listed_and_replayed(
         seconds=WAIT_SECONDS,
         otherwise=lambda: api.client.items(pending),
     )
-    assert called(url, api, "list") == [f"{endpoint_id}  enabled  {receiver.url}"]
+    assert called(url, api, "list") == [f"{endpoint_id}  enabled (fine, 1 waiting)  {receiver.url}"]
     (line,) = called(url, api, "deliveries", endpoint_id, "--state", "pending")
     assert ("pending" in line, "1x  500 in" in line) == (True, True)
     (document,) = called(url, api, "deliveries", endpoint_id, "--type", "job.succeeded", "--json")

@@ -9,7 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import event as listening
 from sqlalchemy import func, select, text
+from sqlalchemy.engine import Engine
 
 from shared.domain.lanes import OUTAGE, Lane, Pace
 from shared.domain.webhooks import Answer
@@ -20,6 +22,7 @@ from shared.usecases.webhook_delivery import Request, lease_of, work_in_lane
 from shared.usecases.webhook_lanes import Standing
 from shared.usecases.webhooks import Changes
 from shared.wakeups import Task, WakeUp
+from tests.support.api import answer, build_api
 from tests.support.couriers import running_couriers
 from tests.support.fleet import server_upload
 from tests.support.receiver import Receiver, Reply, running_receiver
@@ -362,3 +365,45 @@ def test_what_a_release_without_lanes_has_written_is_delivered_too(world: World,
     with world.transaction() as session:
         assert set(session.execute(select(WebhookDelivery.lane)).scalars()) == {endpoint_id}
         assert session.get_one(WebhookEndpoint, endpoint_id).lane == ""
+
+
+def test_the_owner_sees_how_the_receiver_answers(world: World, receiver: Receiver) -> None:
+    client = build_api(world.fleet).client
+    endpoint_id, _ = world.create(receiver.url)
+
+    def shown() -> dict[str, object]:
+        (listed,) = client.items("/v1/webhooks")
+        single = answer(client.get(f"/v1/webhooks/{endpoint_id}"))
+        assert listed["receiver"] == single["receiver"]
+        return dict(single["receiver"])
+
+    assert shown() == {"state": "new", "failures": 0, "rests_until": None}
+    happen(world, 1)
+    world.deliver_waiting()
+    assert shown() == {"state": "fine", "failures": 0, "rests_until": None}
+    receiver.reply_with(NO)
+    happen(world, 5)
+    world.deliver_waiting()
+    resting = shown()
+    assert (resting["state"], resting["failures"]) == ("resting", 3)
+    assert str(resting["rests_until"]) > world.now.isoformat()
+    show(world, endpoint_id, Lane(pace=Pace.SLOW))
+    assert shown()["state"] == "slow"
+
+
+def test_a_delivery_of_a_backlog_costs_four_statements(world: World, receiver: Receiver) -> None:
+    endpoint_id, _ = world.create(receiver.url)
+    show(world, endpoint_id, Lane(pace=Pace.SWIFT))
+    happen(world, 20)
+    said: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        said.append(statement)
+
+    listening.listen(Engine, "before_cursor_execute", note)
+    try:
+        work_in_lane(world.courier(), endpoint_id)
+    finally:
+        listening.remove(Engine, "before_cursor_execute", note)
+    assert sequences(receiver) == list(range(1, 21))
+    assert len(said) <= 4 * 20 + 5

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain.lanes import FAILURES, OUTAGE, Lane, Limits, Pace, callback_lane
+from shared.domain.lanes import FAILURES, OUTAGE, Condition, Lane, Limits, Pace, callback_lane
 from shared.domain.webhooks import Answer
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -115,6 +115,22 @@ def test_whatever_it_answers_it_is_never_left_alone_for_longer_than_the_longest_
         assert not lane.is_resting(NOW + LIMITS.longest_rest)
         assert 1 <= lane.width(LIMITS) <= LIMITS.most_at_once
         assert not (is_delivered and lane.is_resting(NOW))
+
+
+@pytest.mark.parametrize(
+    ("lane", "condition"),
+    [
+        (Lane(), Condition.NEW),
+        (Lane(pace=Pace.SWIFT), Condition.FINE),
+        (Lane(pace=Pace.BRISK), Condition.FINE),
+        (Lane(pace=Pace.SLOW), Condition.SLOW),
+        (Lane(pace=Pace.SLOW, failures=1), Condition.FAILING),
+        (Lane(failures=3, rests_until=NOW + timedelta(seconds=1)), Condition.RESTING),
+        (Lane(failures=3, rests_until=NOW), Condition.FAILING),
+    ],
+)
+def test_its_owner_is_told_in_one_word(lane: Lane, condition: Condition) -> None:
+    assert lane.condition(NOW) is condition
 
 
 def test_callbacks_of_an_account_to_one_receiver_share_a_lane() -> None:
