@@ -163,8 +163,9 @@ _BUSY: Final = "SELECT count(*) FROM webhook_deliveries WHERE lane = :lane AND l
 
 _LOOK: Final = text(f"""
     SELECT lane.pace, lane.failures, lane.rests_until, ({_BUSY}) AS busy,
-           EXISTS (SELECT FROM webhook_deliveries WHERE {_UNTRIED})
-        OR EXISTS (SELECT FROM webhook_deliveries WHERE {_RETRIES}) AS has_due
+           coalesce((SELECT true FROM webhook_deliveries WHERE {_UNTRIED} ORDER BY is_replay, sequence LIMIT 1),
+                    (SELECT true FROM webhook_deliveries WHERE {_RETRIES} ORDER BY next_attempt_at LIMIT 1),
+                    false) AS has_due
     FROM (SELECT 1) AS one LEFT JOIN webhook_lanes AS lane ON lane.id = :lane
 """)  # noqa: S608 - our own text
 
@@ -188,13 +189,19 @@ _CLAIM: Final = text(f"""
               (SELECT count(*) FROM due) > 1 AND busy.count + 1 < :width AS has_more
 """)  # noqa: S608 - our own text
 
-_WAKE_AFTER_REST: Final = text("""
-    UPDATE webhook_deliveries SET next_wake_at = :until WHERE id = (
-        SELECT id FROM webhook_deliveries
-        WHERE lane = :lane AND next_wake_at > :until AND next_attempt_at <= :until AND lease_until IS NULL
-        LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+_WAITING: Final = "lane = :lane AND next_wake_at IS NOT NULL AND lease_until IS NULL"
+_ONE: Final = "LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED"
+
+_WAKE_AFTER_REST: Final = text(f"""
+    WITH retry AS (
+        SELECT id FROM webhook_deliveries WHERE {_WAITING} AND attempt > 0 ORDER BY next_attempt_at {_ONE}
+    ), untried AS (
+        SELECT id FROM webhook_deliveries WHERE {_WAITING} AND attempt = 0 ORDER BY is_replay, sequence {_ONE}
     )
-""")
+    UPDATE webhook_deliveries SET next_wake_at = :until
+    WHERE id IN (SELECT id FROM retry UNION ALL SELECT id FROM untried)
+      AND next_attempt_at <= :until AND next_wake_at > :until
+""")  # noqa: S608 - our own text
 
 _END_PAUSES: Final = text("""
     UPDATE webhook_deliveries AS delivery

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -407,3 +408,40 @@ def test_a_delivery_of_a_backlog_costs_four_statements(world: World, receiver: R
         listening.remove(Engine, "before_cursor_execute", note)
     assert sequences(receiver) == list(range(1, 21))
     assert len(said) <= 4 * 20 + 5
+
+
+STATEMENTS = ("_LOOK", "_CLAIM", "_WAKE_AFTER_REST")
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_lane_is_read_by_index_however_much_waits_in_others_and_is_final(world: World, name: str) -> None:
+    endpoint_id, _ = world.create("https://example.com/")
+    happen(world, 3)
+    delivery_id = waiting_of(world)[0]
+    with world.transaction() as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))
+        for lane, final in (("whk_other", False), (endpoint_id, True)):
+            session.execute(
+                text(f"""
+                    INSERT INTO webhook_deliveries
+                        (id, account_id, endpoint_id, event_id, lane, sequence, state, attempt, fence, created_at,
+                         next_attempt_at, next_wake_at)
+                    SELECT '{lane}-' || n, account_id, endpoint_id, '{lane}-' || n, '{lane}', n,
+                           CASE WHEN {final} THEN 'delivered' ELSE 'pending' END, 0, 0, created_at,
+                           CASE WHEN {final} THEN NULL ELSE next_attempt_at END,
+                           CASE WHEN {final} THEN NULL ELSE next_wake_at END
+                    FROM webhook_deliveries, generate_series(1, 20000) n WHERE id = :id
+                """),  # noqa: S608 - our own text
+                {"id": delivery_id},
+            )
+    with world.transaction() as session:
+        session.execute(text("ANALYZE webhook_deliveries"))
+    values = {"lane": endpoint_id, "now": world.now, "until": world.now + LONG, "width": 1, "retry": 0}
+    statement = getattr(webhook_lanes, name).text
+    with world.transaction() as session:
+        plan = session.execute(text(f"EXPLAIN (ANALYZE, BUFFERS) {statement}"), values).scalars().all()
+        session.rollback()
+    assert "Seq Scan on webhook_deliveries" not in "\n".join(plan)
+    hits = re.search(r"Buffers: shared hit=(\d+)", "\n".join(plan))
+    assert hits is not None
+    assert int(hits[1]) < 200, "\n".join(plan)
