@@ -16,7 +16,7 @@ import pytest
 
 from shared.domain.webhooks import Answer, SignatureScheme
 from shared.events.catalogue import EventType
-from shared.usecases import webhooks
+from shared.usecases import webhook_lanes, webhooks
 from shared.usecases.webhook_delivery import Request, WebhookSender
 from tests.support.examples import running_example
 from tests.support.node import EXAMPLES, installed_examples, node
@@ -44,7 +44,9 @@ class Running:
         return [line for line in self.program.lines if line.split(" ")[0] in types]
 
     def sent(self, *, sender: WebhookSender | None = None) -> tuple[str, int | None]:
-        """Let something happen, and deliver it; the delivery's id and the receiver's answer."""
+        """Let something happen, and deliver it, whatever was answered before; the delivery's id and the answer."""
+        with self.world.transaction() as session:
+            webhook_lanes.forget(session, self.endpoint_id)
         self.world.happen(name="Zürich ✓", line="one\ntwo")
         (delivery_id,) = self.world.waiting()
         self.world.deliver(delivery_id, sender=sender)
