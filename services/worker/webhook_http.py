@@ -3,7 +3,8 @@
 Built on ``http.client``, which has no redirects, no retries and no proxies from the environment (the layer above it,
 urllib3, logs the URL when a receiver's headers are malformed; URLs may carry secrets). A name is resolved once; every
 address it has must be allowed, and what was checked is what is dialled, while ``Host``, SNI and the certificate's check
-keep the name. A socket timeout restarts with each byte that drips in, so a timer shuts the socket down when time is up.
+keep the name. A socket timeout restarts with each byte that drips in, so a watchdog shuts the socket down when time is
+up.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import closing, suppress
 from datetime import timedelta
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 
+from services.worker.watchdog import Watch, Watchdog
 from shared.config.settings import Network, Settings
 from shared.domain.network_policy import Target, check_address, parse_url
 from shared.domain.webhooks import HEAD_BYTES, Answer, clean_head
@@ -41,6 +43,7 @@ class HttpWebhookSender:
         self._allowed = tuple(allowed_networks)
         self._resolver = resolver or resolve
         self._tls = tls or ssl.create_default_context()
+        self._watchdog = Watchdog()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> HttpWebhookSender:
@@ -66,7 +69,7 @@ class HttpWebhookSender:
 
     def _post(self, request: Request, clock: _Clock) -> Answer:
         target = parse_url(request.url)
-        dialler = _Dialler(self._addresses(target, clock), target.port, clock)
+        dialler = _Dialler(self._addresses(target, clock), target.port, clock, self._watchdog)
         with dialler, closing(self._connection(target, dialler)) as connection:
             headers = {"connection": "close", **request.headers}
             connection.request("POST", target.path, body=request.body, headers=headers)
@@ -119,23 +122,26 @@ class _Clock:
 class _Dialler:
     """Dials checked addresses, and shuts the one connection down when the time is up."""
 
-    def __init__(self, addresses: Sequence[str], port: int, clock: _Clock) -> None:
+    def __init__(self, addresses: Sequence[str], port: int, clock: _Clock, watchdog: Watchdog) -> None:
         self._addresses = addresses
         self._port = port
         self._clock = clock
         self._twin: socket.socket | None = None
         self._is_cut = False
-        self._timer = threading.Timer(clock.left(), self._cut)
-        self._timer.daemon = True
+        self._cutting = threading.Lock()
+        self._watchdog = watchdog
+        self._watch: Watch | None = None
 
     def __enter__(self) -> None:
-        self._timer.start()
+        self._watch = self._watchdog.watch(self._clock.left(), self._cut)
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        self._timer.join()
-        if self._twin is not None:
-            self._twin.close()
+        if self._watch is not None:
+            self._watch.call_off()
+        with self._cutting:  # a number of a closed socket may be another one's already
+            if self._twin is not None:
+                self._twin.close()
+                self._twin = None
 
     def dial(self) -> socket.socket:
         """Connect to the first address that answers; each gets its share of the time that is left."""
@@ -161,10 +167,11 @@ class _Dialler:
 
     def _cut(self) -> None:
         """Ends every read and write on the connection, also inside a TLS handshake: the twin shares the socket."""
-        self._is_cut = True
-        if self._twin is not None:
-            with suppress(OSError):
-                self._twin.shutdown(socket.SHUT_RDWR)
+        with self._cutting:
+            self._is_cut = True
+            if self._twin is not None:
+                with suppress(OSError):
+                    self._twin.shutdown(socket.SHUT_RDWR)
 
 
 class _Connection(HTTPConnection):
