@@ -30,23 +30,23 @@ def pages(shown: Shown) -> Mapping[str, str]:
 def test_axe_finds_nothing_on_any_page_and_no_page_is_wider_than_its_window(
     shown: Shown, pages: Mapping[str, str], size: tuple[int, int]
 ) -> None:
-    faults: dict[str, list[str]] = {}
     with shown.console.page(size=size) as page:
         noise = heard(page)
+        faults = []
         for name, address in pages.items():
             page.goto(address)
-            faults[name] = [*looked_at(page), *noise]
+            faults += [f"{name}: {one}" for one in (*looked_at(page), *noise)]
             noise.clear()
-    assert {name: found for name, found in faults.items() if found} == {}
+    assert not faults, "\n".join(faults)
 
 
 def test_axe_finds_nothing_where_there_is_nothing_yet(shown: Shown) -> None:
     with shown.newcomer.page() as page:
-        faults = {}
+        faults = []
         for address in navigation(shown.showcase.api.app):
             page.goto(address)
-            faults[address] = looked_at(page)
-    assert {address: found for address, found in faults.items() if found} == {}
+            faults += [f"{address}: {one}" for one in looked_at(page)]
+    assert not faults, "\n".join(faults)
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desk", "phone"])
