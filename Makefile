@@ -14,7 +14,7 @@ SEED ?= 1
 LOCKS := deploy/requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test check lint unit chaos bench translations lock clean
+.PHONY: help demo run test check lint unit chaos bench translations screenshots lock clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: $(STAMP) ## figures for this machine (printed, not judged)
 
 translations: $(STAMP) ## take the console's texts out of its sources, and compile what is translated
 	@$(BIN)/python -m tests.support.translations
+
+screenshots: $(STAMP) ## pictures of every page of the console, light, dark, on a phone, into docs/images
+	@$(BIN)/python -m tests.support.screenshots
 
 lock: $(STAMP) ## choose newest versions and write deploy/requirements/*.txt
 	@PYTHON="$(BIN)/python" sh $(LOCKS)/lock.sh

@@ -19,7 +19,7 @@ from shared.config.regions import Quota, Region, RetryLimits
 from shared.domain.reminders import ReminderState
 from shared.domain.webhooks import Answer, DeliveryState
 from shared.errors import Unreachable
-from shared.models import Reminder, WebhookDelivery
+from shared.models import Account, ApiToken, Reminder, WebhookDelivery
 from shared.usecases import reminder_mail, reminder_scan
 from shared.usecases.driver import Driver
 from shared.usecases.mail import Mail
@@ -43,6 +43,7 @@ NOW: Final = datetime(2026, 11, 27, 9, 30, tzinfo=UTC)
 SICK: Final = "us-east-1"
 """Its load balancer stops answering in the end."""
 
+ACCOUNT: Final = "Example Shop"
 EVERYWHERE: Final = ("cn-hangzhou", "cn-shanghai", "ap-southeast-1", "eu-central-1", "us-west-1")
 _NAMES: Final = {
     "cn-hangzhou": "China (Hangzhou)",
@@ -52,11 +53,11 @@ _NAMES: Final = {
     "us-west-1": "US (Silicon Valley)",
     SICK: "US (Virginia)",
 }
+_WELL: Final = "https://hooks.shop.example/certificates"
+_SILENT: Final = "https://chat.example/in/certificates"
 _RECEIVERS: Final = {
-    "https://hooks.shop.example/certificates": Answer(status=204, duration=timedelta(milliseconds=48)),
-    "https://chat.example/in/certificates": Answer(
-        status=503, head="upstream connect error", duration=timedelta(seconds=2)
-    ),
+    _WELL: Answer(status=204, duration=timedelta(milliseconds=48)),
+    _SILENT: Answer(status=503, head="upstream connect error", duration=timedelta(seconds=2)),
 }
 
 
@@ -104,7 +105,7 @@ def showcase(database_url: str, place: Path) -> Iterator[Showcase]:
 
 def _fleet(database_url: str, place: Path) -> Fleet:
     regions = [_region(place, number, *item) for number, item in enumerate(_NAMES.items())]
-    service = certificate_service("ca", name="Example Trust", account="default")
+    service = certificate_service("ca", name="Example Trust", account=ACCOUNT)
     fleet = build_fleet(database_url, place, regions=regions, services=[service])
     fleet.driver_for = _driver
     fleet.sources["ca"] = MemorySource(MemoryService(clock=lambda: fleet.now))
@@ -130,6 +131,7 @@ def _driver(region: Region) -> Driver:
 
 def _lived_in(api: Api) -> Showcase:
     shown = Showcase(api=api, ids={})
+    _name_account(shown)
     for days_ago, happen in _STORY:
         api.fleet.now = NOW - timedelta(days=days_ago)
         happen(shown)
@@ -147,8 +149,16 @@ def _lived_in(api: Api) -> Showcase:
     return shown
 
 
+def _name_account(shown: Showcase) -> None:
+    with shown.fleet.transaction() as session:
+        account = session.get_one(Account, shown.fleet.caller.account_id)
+        account.name, account.contacts = ACCOUNT, ["certificates@shop.example"]
+        for token in session.execute(select(ApiToken)).scalars():
+            token.name = "build server"
+
+
 def _name_interesting_ones(shown: Showcase) -> None:
-    client, chat = shown.api.client, shown.ids["https://chat.example/in/certificates"]
+    client, chat = shown.api.client, shown.ids[_SILENT]
     mutual = [one for one in client.items("/v1/listeners") if one["authentication"] == "mutual"]
     deliveries = client.items(f"/v1/webhooks/{chat}/deliveries")
     shown.ids |= {
@@ -281,14 +291,12 @@ def _managed(host: str) -> Callable[[Showcase], None]:
     return happen
 
 
-def _webhooks(shown: Showcase) -> None:
-    wanted = {
-        "https://hooks.shop.example/certificates": ("Deployment log", ["*"]),
-        "https://chat.example/in/certificates": ("Chat of the operators", ["deployment.failed", "certificate.*"]),
-    }
-    for url, (description, types) in wanted.items():
-        document = _ask(shown, "/v1/webhooks", {"url": url, "description": description, "types": types}, status=201)
-        shown.ids[url] = document["id"]
+def _webhook(url: str, description: str, *types: str) -> Callable[[Showcase], None]:
+    def happen(shown: Showcase) -> None:
+        body = {"url": url, "description": description, "types": list(types)}
+        shown.ids[url] = _ask(shown, "/v1/webhooks", body, status=201)["id"]
+
+    return happen
 
 
 def _damaged(shown: Showcase) -> None:
@@ -361,13 +369,14 @@ _STORY: Final[tuple[tuple[float, Callable[[Showcase], None]], ...]] = (
     (85, _upload("pay.shop.example", "checkout.shop.example", life=90, contacts=["payments@shop.example"])),
     (85, _listen("pay.shop.example", "cn-hangzhou", "ap-southeast-1", "eu-central-1")),
     (80, _upload("legacy.shop.example", life=79, regions=("cn-shanghai",))),
-    (62, _webhooks),
+    (62, _webhook(_WELL, "Deployment log", "*")),
     (61, _upload("*.cdn.shop.example", life=90)),
     (60, _listen("img.shop.example", "cn-hangzhou")),
     (33, _upload("status.shop.example", life=50, regions=("eu-central-1", SICK))),
     (12, _upload("search.shop.example", life=90)),
     (12, _listen("search.shop.example", "eu-central-1")),
     (3, _replace("search.shop.example", life=365)),
+    (2.5, _webhook(_SILENT, "Chat of the operators", "deployment.*", "certificate.*")),
     (2, _damaged),
     (1.2, _virginia_falls_silent),
     (1.1, _upload("blog.shop.example", life=365, regions=("eu-central-1", SICK))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from datetime import timedelta
 
@@ -278,6 +279,9 @@ def test_static_files_are_kept_for_ever_at_addresses_of_their_content(api: Api) 
     assert answer.status_code == 200
     assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
     assert answer.mimetype == "text/css"
+    packed = one.get(address, headers={"Accept-Encoding": "br, gzip"})
+    assert (packed.headers["Content-Encoding"], packed.headers["Vary"]) == ("gzip", "Accept-Encoding")
+    assert gzip.decompress(packed.data) == answer.data
     for path in ("/static/console.css", "/static/../app.py", "/static/console.0000000000000000.css"):
         assert one.get(path).status_code == 404
 
