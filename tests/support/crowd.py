@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections import Counter
+from typing import Any, Final
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from tests.support.fleet import Fleet
 
 _TABLES: Final = {
     "certificates": "id = :certificate",
@@ -27,34 +30,52 @@ _TABLES: Final = {
 _OURS: Final = r'"((?!acc|whk|tok|per)[a-z]+_)[0-9a-z]{6}([0-9a-z]{20})"'
 """An id (shared/domain/identifiers.py), but for what all copies share. Its first six letters give way to the number."""
 
+_BATCH: Final = 250
+"""Copies in one transaction: well within what a request waits for the database."""
+
 _COPY: Final = """
 WITH old AS (SELECT to_jsonb(t)::text AS row, row_number() OVER () AS place, count(*) OVER () AS many
              FROM {table} t WHERE {which}),
      new AS (SELECT n, place, many,
                     replace(regexp_replace(row, :ours, '"\\1' || lpad(n::text, 6, '0') || '\\2"', 'g'),
                             :host, 'n' || n || '.' || :host)::jsonb AS row
-             FROM old, generate_series(1, :count) n)
+             FROM old, generate_series(:first, :until) n)
 INSERT INTO {table}
 SELECT (jsonb_populate_record(NULL::{table}, row || {overrides})).* FROM new
 """
 _OVERRIDES: Final = {
     "certificates": "jsonb_build_object('not_after', CAST(:now AS timestamptz) + ((n % 420) - 15) * interval '1 day')",
-    "events": "jsonb_build_object('sequence', :last + (n - 1) * many + place)",
+    "events": "jsonb_build_object('sequence', :last + (n - :first) * many + place)",
 }
 
 
-def multiply(session: Session, certificate_id: str, host: str, *, count: int, now: object) -> dict[str, int]:
+def multiply(fleet: Fleet, certificate_id: str, host: str, *, count: int) -> dict[str, int]:
     """So many copies of a certificate of ``host`` with all that belongs to it; the rows of each table.
 
-    Each has ids and names of its own; they expire one after the other from two weeks ago to over a year from ``now``.
+    Each has ids and names of its own; they expire one after the other from two weeks ago to over a year from now.
     """
-    last = session.execute(text("SELECT max(sequence) FROM events")).scalar_one()
-    given = {"certificate": certificate_id, "host": host, "count": count, "now": now, "ours": _OURS, "last": last}
-    rows = {}
-    for table, which in _TABLES.items():
-        statement = text(_COPY.format(table=table, which=which, overrides=_OVERRIDES.get(table, "'{}'::jsonb")))
-        wanted = {name: value for name, value in given.items() if f":{name}" in statement.text}
-        rows[table] = int(session.execute(statement, wanted).rowcount)  # type: ignore[attr-defined] # of an INSERT
-    session.execute(text("UPDATE event_counters SET last_sequence = (SELECT max(sequence) FROM events)"))
-    session.execute(text("ANALYZE"))
-    return rows
+    rows: Counter[str] = Counter()
+    for first in range(1, count + 1, _BATCH):
+        with fleet.transaction() as session:
+            given = {
+                "certificate": certificate_id,
+                "host": host,
+                "first": first,
+                "until": min(first + _BATCH, count + 1) - 1,
+                "now": fleet.now,
+                "ours": _OURS,
+                "last": session.execute(text("SELECT max(sequence) FROM events")).scalar_one(),
+            }
+            for table in _TABLES:
+                rows[table] += _copy(session, table, given)
+            session.execute(text("UPDATE event_counters SET last_sequence = (SELECT max(sequence) FROM events)"))
+    with fleet.transaction() as session:
+        session.execute(text("ANALYZE"))
+    return dict(rows)
+
+
+def _copy(session: Session, table: str, given: dict[str, Any]) -> int:
+    overrides = _OVERRIDES.get(table, "'{}'::jsonb")
+    statement = text(_COPY.format(table=table, which=_TABLES[table], overrides=overrides))
+    wanted = {name: value for name, value in given.items() if f":{name}" in statement.text}
+    return int(session.execute(statement, wanted).rowcount)  # type: ignore[attr-defined] # of an INSERT
