@@ -98,18 +98,18 @@ def producer(redis_url: str) -> Celery:
 
 
 class CeleryPublisher:
-    """Publishes through Celery, stopping at the first failure: the sweep brings the rest."""
+    """Publishes through Celery: all wake-ups of a commit in one round trip, or none; the sweep brings what is lost."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     def publish(self, wake_ups: Iterable[WakeUp]) -> None:
-        """Send each distinct wake-up once, over one connection."""
+        """Send each distinct wake-up once, over one connection, together (kombu's batch, where the broker can)."""
         distinct = list(dict.fromkeys(wake_ups))
         if not distinct:
             return
         try:
-            with self._app.producer_pool.acquire(block=True, timeout=1) as connection:
+            with self._app.producer_pool.acquire(block=True, timeout=1) as connection, connection.batch():
                 for wake_up in distinct:
                     self._app.send_task(wake_up.task, args=(wake_up.id,), producer=connection, retry=False)
         except Exception as error:  # noqa: BLE001 - any broker failure is harmless here: the rows are committed, the sweep wakes them

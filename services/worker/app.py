@@ -33,6 +33,7 @@ CONFIGURATION: Final[dict[str, Any]] = {
         "socket_timeout": 5,  # a consumer waits for work: a second of silence is no fault
         "socket_keepalive": True,
         "health_check_interval": 25,
+        "ack_emulation": False,  # a list of unacknowledged messages costs two round trips each; the sweep needs none
     },
     "worker_soft_shutdown_timeout": 0,  # it would sleep in the signal handler, before anybody is told to stop
     "worker_hijack_root_logger": False,

@@ -47,6 +47,16 @@ def is_held(session: Session, region: str, *, now: datetime) -> bool:
     return session.execute(statement).first() is not None
 
 
+def unattended(session: Session, regions: Collection[str], *, now: datetime) -> list[str]:
+    """Those of the regions where somebody has to be woken for what this transaction makes due, in their order.
+
+    The others' holders look once more after its commit: their next step waits for it at the row that is locked here.
+    A row that a step has locked is not waited for: that step may have looked already. Ask this last.
+    """
+    attended = set(session.execute(_ATTENDED, {"regions": sorted(regions), "now": now}).scalars())
+    return sorted(set(regions) - attended)
+
+
 def take(session: Session, regions: Collection[str], *, now: datetime, until: datetime) -> list[Fuse]:
     """Hold those of the regions' balancers where something is due and that nobody holds; each one's fence and circuit.
 
@@ -94,6 +104,11 @@ _TAKE: Final = text(f"""
     WHERE known.lease_until IS NULL OR known.lease_until <= :now
     RETURNING region, fence, silences, circuit_opened_at, circuit_retry_at
 """)  # noqa: S608 - names of our own tables
+
+_ATTENDED: Final = text("""
+    SELECT region FROM balancers WHERE region = ANY(:regions) AND lease_until > :now
+    FOR NO KEY UPDATE SKIP LOCKED
+""")
 
 _MINE: Final = """
     WITH mine AS (

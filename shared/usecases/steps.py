@@ -72,10 +72,11 @@ def arrive(context: Context, tools: RegionTools, arrivals: Sequence[Arrival]) ->
 
 def go_on(context: Context, turns: Sequence[Turn]) -> list[Step]:
     """Answer for what was delivered, and take the next step in each of the regions; each is there once."""
-    now = turns[0].site.tools.clock()
+    clock = turns[0].site.tools.clock
     fences = {turn.site.region_id: turn.site.fence for turn in turns}
     with context.transaction() as session, session.no_autoflush:
-        ours = balancers.keep(session, fences, until=now + context.settings.lease)
+        ours = balancers.keep(session, fences, until=clock() + context.settings.lease)
+        now = clock()  # after that wait: whatever somebody made due meanwhile, and woke nobody for, is due by now
         for turn in turns:
             if turn.delivered:
                 turn.site.fuse.note(session, None, now=now)

@@ -25,7 +25,17 @@ from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
 from shared.models import Certificate, Deployment, Job, Purpose, leases
-from shared.usecases import acquisitions, cancellation, jobs, secrets, settlement, slots, submission, switching
+from shared.usecases import (
+    acquisitions,
+    balancers,
+    cancellation,
+    jobs,
+    secrets,
+    settlement,
+    slots,
+    submission,
+    switching,
+)
 from shared.usecases.context import Context
 from shared.usecases.key_policies import key_policy_of
 from shared.usecases.material import key_binding
@@ -273,7 +283,7 @@ def _dispatch(
     facts: list[Fact],
     now: datetime,
 ) -> None:
-    """Every region at once: each gets its slot, becomes due, and a worker is woken after the commit."""
+    """Every region at once: each gets its slot, becomes due, and a worker is woken after the commit where none is."""
     regions = context.settings.regions
     wanted = [row for row in deployments if row.intent == Intent.DEPLOY and row.region in regions]
     quotas = {row.region: regions[row.region].quota for row in wanted}
@@ -288,13 +298,14 @@ def _dispatch(
         error = {"code": finding.code, "message": finding.message, "retryable": False}
         facts.append(settlement.fail(session, deployment, error, keeps_slot=False, now=now))
     job.state = JobState.DEPLOYING
-    for deployment in deployments:
-        if deployment.next_attempt_at is not None:
-            leases.due(deployment, now, wake_at=now + FIRST_WAKE)
-            events.wake(session, WakeUp(Task.REGION, deployment.region))
+    due = [deployment for deployment in deployments if deployment.next_attempt_at is not None]
+    for deployment in due:
+        leases.due(deployment, now, wake_at=now + FIRST_WAKE)
     if job.kind in TAKING_PLACE and not deployments:
         facts += switching.succeed_predecessor_nowhere(session, job)
     settlement.settle_job(session, job, now=now, facts=facts)
+    for region in balancers.unattended(session, [deployment.region for deployment in due], now=now):
+        events.wake(session, WakeUp(Task.REGION, region))
 
 
 def as_document(finding: Finding) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""Deployments that are due together in a region: one change at the balancer, one answer each."""
+"""Deployments that are due together in a region: one change at the balancer, one answer each, one wake-up at most."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Busy, InvalidMaterial
 from shared.models import Deployment, Event, JobDeployment
+from shared.usecases import balancers
 from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.region_work import work_in_region
@@ -160,3 +162,51 @@ def test_one_message_wakes_a_region_however_much_is_due_there(fleet: Fleet, coun
     submit(fleet, count)
     woken = dict.fromkeys(wake_up.id for wake_up in fleet.room.waiting if wake_up.task is Task.REGION)
     assert list(woken) == [REGION]
+
+
+def woken(fleet: Fleet) -> list[str]:
+    """The regions that somebody was woken for since the last look."""
+    regions = [wake_up.id for wake_up in fleet.room.waiting if wake_up.task is Task.REGION]
+    fleet.room.waiting.clear()
+    return regions
+
+
+def test_a_region_that_is_worked_on_is_not_woken_and_what_became_due_there_is_done_all_the_same(fleet: Fleet) -> None:
+    made = submit(fleet, 1)
+    woken(fleet)
+
+    class Overtaken(Watched):
+        def stage(self, material: Material, *, owner: Owner) -> Staged:
+            if len(made) == 1:
+                made.extend(submit(fleet, 1))
+                assert woken(fleet) == []
+            return self.inner.stage(material, owner=owner)
+
+    fleet.driver_for = lambda region: Overtaken(build_driver(region), [])  # type: ignore[assignment,return-value] # delegates
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert states(fleet, made) == [("succeeded", "deployed")] * 2
+
+
+def test_a_region_is_woken_while_a_step_through_it_is_on_its_way(fleet: Fleet) -> None:
+    """That step may have looked before what becomes due now; whoever is woken waits for its commit."""
+    submit(fleet, 1)
+    until = fleet.now + fleet.context.settings.lease
+    with fleet.transaction() as session:
+        assert balancers.take(session, [REGION], now=fleet.now, until=until)
+    with fleet.transaction() as stepping:
+        assert balancers.keep(stepping, {REGION: 1}, until=until)
+        woken(fleet)
+        submit(fleet, 1)
+        assert woken(fleet) == [REGION]
+
+
+@pytest.mark.parametrize(("held_for", "expected"), [(timedelta(seconds=1), []), (timedelta(0), [REGION])])
+def test_a_region_is_woken_once_its_holders_lease_has_run_out(
+    fleet: Fleet, held_for: timedelta, expected: list[str]
+) -> None:
+    submit(fleet, 1)
+    with fleet.transaction() as session:
+        assert balancers.take(session, [REGION], now=fleet.now, until=fleet.now + held_for)
+    woken(fleet)
+    submit(fleet, 1)
+    assert woken(fleet) == expected
