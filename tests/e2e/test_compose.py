@@ -170,6 +170,11 @@ def test_postgres_logs_no_statement_as_in_the_embedded_stack(tmp_path: Path) -> 
     assert SERVICES["postgres"].raw["image"].partition(":")[2] == postgres.MAJOR
 
 
+@pytest.mark.parametrize("kind", programs.WORKER_QUEUES)
+def test_there_are_as_many_workers_of_a_kind_as_in_the_embedded_stack(kind: str) -> None:
+    assert SERVICES[kind].raw.get("scale", 1) == list(programs.WORKERS.values()).count(kind)
+
+
 @pytest.mark.parametrize("target", ["api", "worker"])
 def test_an_image_alone_starts_and_checks_itself_as_its_service_does(target: str) -> None:
     assert instruction(target, "CMD") == SERVICES[target].words

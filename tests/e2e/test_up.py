@@ -19,7 +19,7 @@ from tests.support.stack import RunningStack, logs, refused_start, running_stack
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("stack")]
 
 PROGRAMS = (
-    *("postgres", "redis", "mail", "api", "worker", "courier", "beat"),
+    *("postgres", "redis", "mail", "api", "worker", "worker-2", "courier", "beat"),
     *("envoy-cn-hangzhou", "envoy-eu-central-1", "envoy-us-west-1"),
 )
 

@@ -91,7 +91,7 @@ def make_plan(
         balancers = envoy.find_balancers(settings.regions, state=state, sockets=sockets, ports=ports)
     if cluster:
         postgres.prepare(cluster, say=say)
-    nodes = tuple(f"{name}@{_digest(state)}" for name in programs.WORKER_QUEUES)
+    nodes = tuple(f"{name}@{_digest(state)}" for name in programs.WORKERS)
     return Plan(
         state=state,
         port=port,
@@ -165,7 +165,7 @@ def _servers(
 
 
 def _clients(state: StateDir, *, port: int, nodes: tuple[str, ...]) -> list[Program]:
-    workers = [programs.worker(name, node=node) for name, node in zip(programs.WORKER_QUEUES, nodes, strict=True)]
+    workers = [programs.worker(name, node=node) for name, node in zip(programs.WORKERS, nodes, strict=True)]
     return [programs.api(port), *workers, programs.beat(state)]
 
 

@@ -17,7 +17,12 @@ WORKER_THREADS: Final = 16
 """Regions and receivers are waited for, not computed; a pool of threads takes 61 MB (docs/adr/0002)."""
 
 WORKER_QUEUES: Final = {"worker": "validate,deploy,sweep,patrol", "courier": "webhooks,mail,sources"}
-"""Two workers, so that receivers, or certificate services, that hang cannot take the threads that regions need."""
+"""Two kinds of workers: receivers, or certificate services, that hang cannot take the threads that regions need."""
+
+WORKERS: Final = {"worker": "worker", "worker-2": "worker", "courier": "courier"}
+"""The workers' programs, and of which kind each is. A Python process computes on one core, however many threads it has,
+and what regions need most is computing: they have two (docs/adr/0024).
+"""
 
 WORKER_STOP_SECONDS: Final = 30
 """Above what a worker takes at most: 20 s to finish, 5 s to give back by force."""
@@ -65,7 +70,7 @@ def api(port: int) -> Program:
 
 
 def worker(name: str, *, node: str) -> Program:
-    """One Celery worker for the queues of ``WORKER_QUEUES[name]``.
+    """One Celery worker for the queues of its kind: ``WORKERS[name]``.
 
     SIGTERM: rows that are begun are finished, within 20 s (services/worker/ending.py); the rest is given back.
     ``acks_late`` and gevent stay away: see docs/adr.
@@ -77,7 +82,7 @@ def worker(name: str, *, node: str) -> Program:
         title=f"the {name}",
         command=(
             *(sys.executable, "-m", "celery", "-A", "services.worker.app:app", "worker"),
-            *("-n", node, "-Q", WORKER_QUEUES[name], *options, *quiet),
+            *("-n", node, "-Q", WORKER_QUEUES[WORKERS[name]], *options, *quiet),
         ),
         stop_seconds=WORKER_STOP_SECONDS,
         is_client=True,
