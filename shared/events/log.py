@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from sqlalchemy import Row, TextClause, select, text
@@ -51,11 +51,25 @@ def append(
     session.flush()
     events = [_event(account_id, fact, now) for fact in facts]
     listening = _insert(session, account_id, events, beside)
+    if not listening:
+        return events
     subjects = subjects_of(session, events, is_tagged=any(each.filter.tags for each in listening))
     for each in listening:
         wanted = [event for event, subject in zip(events, subjects, strict=True) if each.filter.wants(subject)]
         deliver(session, wanted, endpoint_id=each.id, lane=each.lane, now=now)
     return events
+
+
+def append_last(
+    session: Session, account_id: str, facts: Sequence[Fact], *, now: datetime, beside: Sequence[Base] = ()
+) -> None:
+    """As :func:`append`, right before the commit (``shared/usecases/context.py``); nothing is stored until then.
+
+    For whoever goes on to do other things in the transaction, such as writing an answer: others of the account would
+    wait for that at the counter.
+    """
+    act = partial(append, session, account_id, facts, now=now, beside=beside)
+    session.info.setdefault("last_acts", []).append(act)
 
 
 def append_to_each(
@@ -182,9 +196,9 @@ _APPEND: Final = """
 """The counter's row is locked by this and freed by the commit: one round trip, however many facts."""
 
 
-@lru_cache(maxsize=64)
-def _appending(models: tuple[type[Base], ...]) -> TextClause:
-    return text("WITH " + "".join(f"{clause}, " for clause in insertion.inserts(models)) + _APPEND)
+@lru_cache(maxsize=256)
+def _appending(shape: insertion.Shape) -> TextClause:
+    return text("WITH " + "".join(f"{clause}, " for clause in insertion.inserts(shape)) + _APPEND)
 
 
 def _insert(session: Session, account_id: str, events: Sequence[Event], beside: Sequence[Base]) -> list[_Listening]:
@@ -200,15 +214,16 @@ def _insert(session: Session, account_id: str, events: Sequence[Event], beside: 
         }
         for place, event in enumerate(events, start=1)
     ]
+    shape, documents = insertion.described(beside)
     values = {
-        **insertion.documents(beside),
+        **documents,
         "account_id": account_id,
         "count": len(rows),
         "facts": json.dumps(rows),
         "job_ids": sorted({event.job_id for event in events if event.job_id}),
         "now": events[0].timestamp,
     }
-    answers = session.execute(_appending(insertion.models_of(beside)), values).all()
+    answers = session.execute(_appending(shape), values).all()
     first = answers[0].last_sequence - len(events) + 1
     for number, event in enumerate(events, start=first):
         event.sequence = number

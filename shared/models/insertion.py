@@ -10,12 +10,16 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import TextClause, inspect, text
 from sqlalchemy.orm import Session
 
 from shared.models.base import Base
+
+Shape = tuple[tuple[type[Base], tuple[str, ...]], ...]
+"""Which columns of which models a statement stores, by table: all that the statement's text depends on."""
 
 
 def insert(session: Session, *rows: Base) -> None:
@@ -30,44 +34,51 @@ def insert(session: Session, *rows: Base) -> None:
     if not rows:
         return
     session.flush()
-    session.execute(_statement(models_of(rows)), documents(rows))
+    shape, values = described(rows)
+    session.execute(_statement(shape), values)
 
 
-def models_of(rows: Sequence[Base]) -> tuple[type[Base], ...]:
-    """The models of the rows, each once, by table: what a statement depends on."""
-    return tuple(sorted({type(row) for row in rows}, key=lambda model: model.__tablename__))
+def described(rows: Sequence[Base]) -> tuple[Shape, dict[str, str]]:
+    """What :func:`inserts` needs to know of the rows, and the binds; columns that are null in all of them are left out.
 
-
-def inserts(models: Sequence[type[Base]]) -> list[str]:
-    """One ``name AS (INSERT …)`` a table, for a statement's ``WITH``; its binds are named as in :func:`documents`."""
-    return [_insert_into(model) for model in models]
-
-
-def documents(rows: Sequence[Base]) -> dict[str, str]:
-    """The values of the binds: a JSON list of rows for each table, ``{rows_<table>: [{column: value}]}``."""
-    tables: dict[str, list[dict[str, Any]]] = {}
+    The binds are a JSON list of rows for each table: ``{rows_<table>: [{column: value}]}``.
+    """
+    documents: dict[type[Base], list[dict[str, Any]]] = {}
     for row in rows:
-        values = {name: _value(getattr(row, key), default) for name, key, default in _columns(type(row))}
-        tables.setdefault(_bind(type(row)), []).append(values)
-    return {name: json.dumps(values, default=_plain) for name, values in tables.items()}
+        documents.setdefault(type(row), []).append(_document(row))
+    models = sorted(documents, key=lambda model: model.__tablename__)
+    shape = tuple((model, tuple(dict.fromkeys(chain.from_iterable(documents[model])))) for model in models)
+    return shape, {_bind(model): json.dumps(documents[model], default=_plain) for model in models}
 
 
-@lru_cache(maxsize=64)
-def _statement(models: tuple[type[Base], ...]) -> TextClause:
-    return text(f"WITH {', '.join(inserts(models))} SELECT 1")
+def inserts(shape: Shape) -> list[str]:
+    """One ``name AS (INSERT …)`` a table, for a statement's ``WITH``; its binds are those of :func:`described`."""
+    return [_insert_into(model, columns) for model, columns in shape]
 
 
-def _insert_into(model: type[Base]) -> str:
+@lru_cache(maxsize=256)
+def _statement(shape: Shape) -> TextClause:
+    return text(f"WITH {', '.join(inserts(shape))} SELECT 1")
+
+
+def _insert_into(model: type[Base], columns: Sequence[str]) -> str:
     table = model.__tablename__
-    columns = ", ".join(f'"{name}"' for name, _, _ in _columns(model))
+    names = ", ".join(f'"{name}"' for name in columns)
     return (
-        f"new_{table} AS (INSERT INTO {table} ({columns}) SELECT {columns} "  # noqa: S608 - names of our own models
+        f"new_{table} AS (INSERT INTO {table} ({names}) SELECT {names} "  # noqa: S608 - names of our own models
         f"FROM json_populate_recordset(NULL::{table}, CAST(:{_bind(model)} AS json)))"
     )
 
 
 def _bind(model: type[Base]) -> str:
     return f"rows_{model.__tablename__}"
+
+
+def _document(row: Base) -> dict[str, Any]:
+    """The values by column; from the object's own dictionary, because each attribute of a mapped one costs a call."""
+    values = vars(row)
+    found = {name: _value(values.get(key), default) for name, key, default in _columns(type(row))}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @lru_cache(maxsize=64)

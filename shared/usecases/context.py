@@ -31,12 +31,16 @@ class Context:
     def transaction(self) -> Iterator[Session]:
         """One transaction; the wake-ups that it collected are published after its commit, best effort.
 
+        What was put off (``events.append_last``) is done right before the commit.
+
         Raises:
             Transient: the database is away, or two transactions stood in each other's way.
         """
         try:
             with self.database.session() as session:
                 yield session
+                for act in session.info.pop("last_acts", ()):
+                    act()
         except PoolTimeout as error:
             raise Transient("The database has no free connection.", code="database_unavailable") from error
         except DBAPIError as error:

@@ -123,14 +123,20 @@ def assign_listener(session: Session, job: Job, listener: Listener, *, state: Li
     session.add(JobListener(job_id=job.id, listener_id=listener.id, attempt=0))
 
 
-def announce(
-    session: Session, job: Job, *, now: datetime, beside: Sequence[Base] = (), first: WakeUp | None = None
-) -> None:
-    """Say that the job was accepted, and wake a worker after the commit; ``beside``: new rows to store with it.
+def announce(session: Session, job: Job, *, now: datetime, first: WakeUp | None = None) -> None:
+    """Say that the job was accepted, and wake a worker after the commit.
 
     ``first``: what comes before its validation, and will wake that.
     """
-    log.append(session, job.account_id, [_queued(job)], now=now, beside=beside)
+    log.append(session, job.account_id, [_queued(job)], now=now)
+    log.wake(session, first or WakeUp(Task.VALIDATE, job.id))
+
+
+def announce_with(
+    session: Session, job: Job, rows: Sequence[Base], *, now: datetime, first: WakeUp | None = None
+) -> None:
+    """The same for a job that is still to be stored: these rows are, with the event, right before the commit."""
+    log.append_last(session, job.account_id, [_queued(job)], now=now, beside=rows)
     log.wake(session, first or WakeUp(Task.VALIDATE, job.id))
 
 

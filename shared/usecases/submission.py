@@ -58,7 +58,7 @@ class NewCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """What a submission made; the rows are stored already, and not tracked."""
+    """What a submission made; the rows are not tracked, and stored when the transaction ends."""
 
     job: Job
     certificate: Certificate
@@ -70,7 +70,7 @@ def submit_certificate(
 ) -> Submitted:
     """Accept the upload; the worker validates it and deploys it to every region.
 
-    This is the request that comes in thousands: all its rows and its event are one statement.
+    This is the request that comes in thousands: all its rows and its event are one statement, the transaction's last.
 
     Raises:
         Rejected: a certificate service that is not the account's, a region that the operator does not offer, or a
@@ -103,7 +103,7 @@ def submit_certificate(
             allowed_networks=context.settings.webhook_allowed_networks,
         )
     first = WakeUp(Task.ACQUIRE, acquisition.id) if acquisition else None
-    jobs.announce(session, job, now=now, beside=rows, first=first)
+    jobs.announce_with(session, job, rows, now=now, first=first)
     return Submitted(job=job, certificate=certificate, deployments=deployments)
 
 

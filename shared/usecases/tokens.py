@@ -20,10 +20,12 @@ USED_RESOLUTION: Final = timedelta(minutes=1)
 """``last_used_at`` is written at most this often, so that reads stay reads."""
 
 
+_TOKENS: Final = ApiToken.__table__.c
+
 _KNOWN: Final = select(
-    *(ApiToken.id, ApiToken.account_id, ApiToken.scopes, ApiToken.expires_at, ApiToken.last_used_at),
-    ApiToken.revoked_at,
-).where(ApiToken.token_hash == bindparam("token_hash"))
+    *(_TOKENS.id, _TOKENS.account_id, _TOKENS.scopes, _TOKENS.expires_at, _TOKENS.last_used_at, _TOKENS.revoked_at)
+).where(_TOKENS.token_hash == bindparam("token_hash"))
+"""Asked at every request, so of the table: a question of the model takes twice the CPU here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
