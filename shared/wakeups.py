@@ -109,9 +109,11 @@ class CeleryPublisher:
         if not distinct:
             return
         try:
-            with self._app.producer_pool.acquire(block=True, timeout=1) as connection:
-                with connection.batch():  # type: ignore[attr-defined] # new in kombu 5.7, the stubs are of 5.5
-                    for wake_up in distinct:
-                        self._app.send_task(wake_up.task, args=(wake_up.id,), producer=connection, retry=False)
+            with (
+                self._app.producer_pool.acquire(block=True, timeout=1) as connection,
+                connection.batch(),  # type: ignore[attr-defined] # new in kombu 5.7, the stubs are older
+            ):
+                for wake_up in distinct:
+                    self._app.send_task(wake_up.task, args=(wake_up.id,), producer=connection, retry=False)
         except Exception as error:  # noqa: BLE001 - any broker failure is harmless here: the rows are committed, the sweep wakes them
             log.warning("wake_up_not_published", error=type(error).__name__, count=len(distinct))
