@@ -356,6 +356,17 @@ def test_one_click_unsubscribes_and_the_page_takes_it_back(api: Api, browser: Fl
     ]
 
 
+@pytest.mark.usefixtures("certificate_id")
+def test_mail_programs_may_click_by_either_kind_of_form(api: Api, browser: FlaskClient) -> None:
+    """RFC 8058 §3.2: ``multipart/form-data`` should be sent, ``application/x-www-form-urlencoded`` may be."""
+    path = link(api, LinkScope.UNSUBSCRIBE)
+
+    clicked = browser.post(path, data=ONE_CLICK, content_type="multipart/form-data")
+
+    assert clicked.status_code == 200
+    assert [one["recipient"] for one in api.client.items("/v1/reminders/unsubscribed")] == [OPS]
+
+
 def test_a_link_to_one_certificate_does_not_unsubscribe_and_the_other_way_round(
     api: Api, browser: FlaskClient, certificate_id: str
 ) -> None:
