@@ -148,7 +148,11 @@ def _is_wanted(row: Reminder, watched: Watched, now: datetime) -> bool:
 
 
 def _put_off(session: Session, wanted: Sequence[Reminder], *, now: datetime) -> list[Reminder]:
-    """In the account's quiet window, give back what is not urgent until its end; what is to be mailed now."""
+    """In the account's quiet window, give back what is not urgent until its end; what is to be mailed now.
+
+    What is given back will be a mail of its own: of a second one with the Message-ID of what goes now, mailboxes show
+    nothing.
+    """
     window = quiet_window(session.get_one(Account, wanted[0].account_id)) if wanted else None
     end = window.end_of(now) if window else None
     if end is None:
@@ -156,6 +160,7 @@ def _put_off(session: Session, wanted: Sequence[Reminder], *, now: datetime) -> 
     urgent = [row for row in wanted if urgency(days_left(row.not_after, now)) in URGENT]
     for row in wanted:
         if row not in urgent:
+            row.message_id = None
             leases.due(row, end)
     return urgent
 

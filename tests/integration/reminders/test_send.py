@@ -170,6 +170,26 @@ def test_a_notice_that_cannot_be_written_holds_no_other_back(fleet: Fleet, serve
     assert states(fleet) == ["failed", "sent"]
 
 
+def test_what_waits_for_the_morning_after_a_failure_is_another_mail_than_what_went_at_night(
+    fleet: Fleet, server: MailServer
+) -> None:
+    """Mailboxes drop a second mail of the same Message-ID."""
+    change_account(fleet, quiet_from=time(13), quiet_until=time(20))
+    add_certificate(fleet, left=DAY)
+    add_certificate(fleet, left=7 * DAY)
+    scan(fleet.context, now=fleet.now)
+    server.refuses[OPS] = "451 Later"
+    run_mails(fleet, server)
+    server.refuses.clear()
+
+    sweep_and_send(fleet, server, after=2 * HOUR)
+    sweep_and_send(fleet, server, after=9 * HOUR)
+
+    assert states(fleet) == ["sent", "sent"]
+    night, morning = server.mails
+    assert night["Message-ID"] != morning["Message-ID"]
+
+
 def test_accounts_share_no_mail(fleet: Fleet, server: MailServer) -> None:
     other = new_caller(fleet.context, "other", now=fleet.now)
     add_certificate(fleet, left=5 * DAY)
