@@ -21,6 +21,7 @@ from shared.events.size import MOST_BYTES
 from shared.schemas.event_data import DATA, RESERVED
 from shared.usecases.webhook_replay import BATCH as REPLAY_BATCH
 from shared.usecases.webhook_replay import MOST_WAITING
+from shared.usecases.webhooks import MOST
 
 Document = dict[str, Any]
 
@@ -337,6 +338,8 @@ the rest, and `findings_at` says where all are; sentences that are too long end 
 * **Missed is not lost.** [Replay](#replay) many events at once, from a cursor or a time on.
 
 ## What an endpoint hears of
+
+An account has at most {MOST} endpoints (409 `too_many_webhooks`), callbacks not counted.
 
 | field | lets through |
 |---|---|

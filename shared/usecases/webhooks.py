@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from shared.config.settings import Network
@@ -19,7 +19,7 @@ from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.events import log
 from shared.events.catalogue import EventType, matches
 from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay, leases
+from shared.models import Account, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay, leases
 from shared.usecases import audit, webhook_lanes, webhook_secrets
 from shared.usecases.context import Context
 from shared.usecases.declared import check_regions
@@ -27,6 +27,10 @@ from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.tokens import Caller
 from shared.usecases.webhook_secrets import Shown
 from shared.wakeups import Task, WakeUp
+
+MOST: Final = 100
+"""Endpoints of an account, callbacks not counted. Each event is written once for each that wants it, in the transaction
+of what happened, and workers share such transactions among accounts: this bounds what one account costs the others."""
 
 DISABLED_BY_OWNER: Final = "Disabled by request."
 
@@ -107,10 +111,12 @@ def create_webhook(
 
     Raises:
         Rejected: the URL may never be called, a filter matches no type of event, or a region is not known.
+        Conflict: the account has as many as it may have (``too_many_webhooks``).
     """
     check_url(request.url, context.settings.webhook_allowed_networks)
     check_types(request.types)
     check_regions(context, request.regions)
+    _check_room(session, caller.account_id)
     endpoint_id = new_id("whk")
     endpoint = WebhookEndpoint(
         id=endpoint_id,
@@ -387,6 +393,22 @@ def cancel_waiting(session: Session, endpoint: WebhookEndpoint, *, now: datetime
         deliveries.values(state=DeliveryState.CANCELLED, **ended),
     ):
         session.execute(statement.execution_options(synchronize_session=False))
+
+
+def _check_room(session: Session, account_id: str) -> None:
+    """Whoever makes an endpoint holds the account's row: of two at once, the second counts the first one's."""
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update(key_share=True))
+    count = select(func.count()).where(
+        WebhookEndpoint.account_id == account_id,
+        WebhookEndpoint.job_id.is_(None),
+        WebhookEndpoint.deleted_at.is_(None),
+    )
+    if session.execute(count).scalar_one() >= MOST:
+        raise Conflict(
+            f"The account has {MOST} webhooks, and may have no more.",
+            code="too_many_webhooks",
+            hint="Delete one that nobody needs: DELETE /v1/webhooks/{id}.",
+        )
 
 
 def _change_filter(context: Context, endpoint: WebhookEndpoint, changes: Changes) -> None:

@@ -9,6 +9,7 @@ from standardwebhooks import Webhook
 
 from shared.domain.scopes import Scope
 from shared.events.catalogue import EventType
+from shared.usecases.webhooks import MOST
 from tests.support.api import Api, answer, build_api, codes
 from tests.support.receiver import Receiver, Reply
 from tests.support.webhook_world import World
@@ -195,6 +196,18 @@ def test_another_account_finds_nothing(world: World, api: Api, receiver: Receive
     ]
     assert [response.status_code for response in requests] == [404] * len(requests)
     assert answer(api.client.get(path))["enabled"]
+
+
+def test_an_account_has_so_many_endpoints_and_no_more(world: World, api: Api) -> None:
+    """Every event is written once for each of them, in the transaction of what happened."""
+    first = created(api)["id"]
+    for _ in range(MOST - 1):
+        world.create(PUBLIC)
+    refused = api.client.post("/v1/webhooks", {"url": PUBLIC})
+    assert (refused.status_code, answer(refused)["code"]) == (409, "too_many_webhooks")
+    assert api.account("stranger").post("/v1/webhooks", {"url": PUBLIC}).status_code == 201
+    api.client.delete(f"/v1/webhooks/{first}")
+    created(api)
 
 
 def test_another_accounts_events_are_not_delivered(world: World, api: Api) -> None:
