@@ -19,7 +19,9 @@ from shared.models import Account, Reminder
 from shared.schemas.accounts import AccountPatchIn
 from shared.schemas.faults import field_errors
 from shared.usecases import audit
+from shared.usecases.accounts import hold_names, refuse_reserved
 from shared.usecases.answers import recheck
+from shared.usecases.context import Context
 from shared.usecases.tokens import Caller
 
 log = structlog.get_logger(__name__)
@@ -61,15 +63,18 @@ def checked_changes(raw: Mapping[str, Any]) -> Document:
         raise Rejected("Some settings need another look.", errors=field_errors(error.messages)) from error
 
 
-def change_settings(session: Session, caller: Caller, changes: Document, *, now: datetime) -> Account:
+def change_settings(context: Context, session: Session, caller: Caller, changes: Document, *, now: datetime) -> Account:
     """Set what is given, checked as by :func:`checked_changes`; what others are reminded of is looked at anew.
 
     Raises:
         Conflict: the name is taken.
+        Rejected: the name is reserved.
     """
     account = session.get_one(Account, caller.account_id, with_for_update={"key_share": True}, populate_existing=True)
     before = settings_document(account)
     if changes.get("name", account.name) != account.name:
+        refuse_reserved(context.settings, changes["name"])
+        hold_names(session)
         _must_be_free(session, changes["name"])
     for name in sorted(changes):
         _set(account, name, changes[name])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from shared.config.settings import Settings
 from shared.crypto.vault import Binding, Vault
 from shared.crypto.webhook_signature import new_secret
 from shared.domain.addresses import checked_address
 from shared.domain.identifiers import new_id
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Account, Purpose
 from shared.usecases import secrets
+
+ID_PREFIX: Final = "acc_"
 
 
 def create_account(session: Session, vault: Vault, *, name: str, now: datetime) -> Account:
@@ -23,13 +27,36 @@ def create_account(session: Session, vault: Vault, *, name: str, now: datetime) 
     Raises:
         Conflict: the name is taken.
     """
+    hold_names(session)
     if session.execute(select(Account.id).where(Account.name == name)).first():
         raise Conflict(f"An account named {name!r} exists already.", code="account_exists", hint="Choose another name.")
-    account = Account(id=new_id("acc"), name=name, contacts=[], created_at=now)
+    account = Account(id=new_id(ID_PREFIX.rstrip("_")), name=name, contacts=[], created_at=now)
     session.add(account)
     session.flush()
     rotate_callback_secret(session, vault, account.id)
     return account
+
+
+def refuse_reserved(settings: Settings, name: str) -> None:
+    """Accounts choose their names themselves, and a certificate service belongs to a name or an id: to nobody else's.
+
+    Raises:
+        Rejected: the name is spelled like an id, or the operator has declared a service for it (``name_reserved``).
+    """
+    if not name.startswith(ID_PREFIX) and all(service.account != name for service in settings.sources.values()):
+        return
+    error = FieldError(
+        field="name",
+        code="name_reserved",
+        message="The name is reserved.",
+        hint="Choose another name, or ask the operator.",
+    )
+    raise Rejected(error.message, code=error.code, hint=error.hint, errors=(error,))
+
+
+def hold_names(session: Session) -> None:
+    """Until the commit: of two who want the same name at once, the second waits, and then finds it taken."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtext("account_names"))))
 
 
 def find_account(session: Session, *, name: str) -> Account:

@@ -20,6 +20,7 @@ from shared.domain.scopes import Scope
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Account, ApiToken, ConsoleSession, Person, SignInLink
 from shared.usecases import accounts, audit, people, tokens
+from shared.usecases.context import Context
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.sign_in import SignedIn
 from shared.usecases.tokens import Caller
@@ -41,14 +42,18 @@ def get_account(session: Session, caller: Caller) -> Account:
     return session.get_one(Account, caller.account_id)
 
 
-def change_account(session: Session, caller: Caller, *, name: str, contacts: Iterable[str], now: datetime) -> Account:
+def change_account(
+    context: Context, session: Session, caller: Caller, *, name: str, contacts: Iterable[str], now: datetime
+) -> Account:
     """Give it another name, other contacts.
 
     Raises:
-        Rejected: the name belongs to another account, or a contact cannot be mailed to.
+        Rejected: the name belongs to another account or is reserved, or a contact cannot be mailed to.
     """
     account = session.get_one(Account, caller.account_id, with_for_update={"key_share": True})
     if name != account.name:
+        accounts.refuse_reserved(context.settings, name)
+        accounts.hold_names(session)
         _refuse_taken(session, name)
         audit.note(session, caller, "account.renamed", account.id, now=now, details={"from": account.name, "to": name})
         account.name = name

@@ -31,5 +31,5 @@ def read() -> ResponseReturnValueType:
 def change(json_data: dict[str, Any]) -> ResponseReturnValueType:
     """Change the account's settings; what is left out stays. Needs the scope `admin`."""
     call = current_call()
-    account = account_settings.change_settings(call.session, call.caller, json_data, now=call.now)
+    account = account_settings.change_settings(call.context, call.session, call.caller, json_data, now=call.now)
     return account_settings.settings_document(account)

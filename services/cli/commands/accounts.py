@@ -95,7 +95,7 @@ def change(
     changes = account_settings.checked_changes(raw)
     with operating(state_dir) as context, context.transaction() as session:
         caller = operator(session, name)
-        account_settings.change_settings(session, caller, changes, now=datetime.now(UTC))
+        account_settings.change_settings(context, session, caller, changes, now=datetime.now(UTC))
 
 
 @command.command("renewal")

@@ -450,7 +450,7 @@ def test_a_window_that_is_lifted_holds_nothing_back_any_more(fleet: Fleet, serve
     scan(fleet.context, now=fleet.now)
     run_mails(fleet, server)
     with fleet.transaction() as session:
-        account_settings.change_settings(session, fleet.caller, {"quiet_window": None}, now=fleet.now)
+        account_settings.change_settings(fleet.context, session, fleet.caller, {"quiet_window": None}, now=fleet.now)
 
     sweep_and_send(fleet, server, after=MINUTE)
 

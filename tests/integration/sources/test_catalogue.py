@@ -12,7 +12,7 @@ from sqlalchemy import select
 from shared.config.sources import CertificateService
 from shared.errors import AuthRefused, Unreachable
 from shared.models import SourceCatalogue
-from tests.support.api import Api, answer
+from tests.support.api import Api, answer, codes
 from tests.support.fleet import Fleet
 from tests.support.managed import HOST, list_anew, pick, wait
 from tests.support.memory_sources import MemoryService, MemorySource, certificate_service
@@ -232,6 +232,23 @@ def test_a_service_of_an_account_that_is_not_there_waits_for_it(api: Api, fleet:
     list_anew(fleet)
     assert service.calls == ["list_offers"]
     assert [item["id"] for item in later.items(PATH)] == ["memory:m0001"]
+
+
+def test_no_account_calls_itself_into_the_possession_of_a_service(
+    api: Api, fleet: Fleet, service: MemoryService
+) -> None:
+    """A service belongs to an account's name or id, and accounts choose their names."""
+    declare(fleet, certificate_service(account=fleet.caller.account_id), certificate_service("later", account="later"))
+    api.app.extensions["certfleet"] = fleet.context
+    service.issue(HOST)
+    thief = api.account("thief")
+
+    refused = [thief.patch("/v1/account", {"name": name}) for name in (fleet.caller.account_id, "later")]
+    list_anew(fleet)
+
+    assert [codes(one) for one in refused] == [{("name", "name_reserved")}] * 2
+    assert (thief.items(PATH), ids(api)) == ([], ["memory:m0001"])
+    assert api.client.patch("/v1/account", {"name": "default"}).status_code == 200
 
 
 def test_two_sources_are_listed_apart(api: Api, fleet: Fleet, service: MemoryService) -> None:

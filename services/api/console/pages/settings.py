@@ -58,7 +58,7 @@ def change() -> AnyResponse:
     try:
         wanted = checked(AccountIn(), body)
         with visit.session.begin_nested():
-            self_service.change_account(visit.session, visit.caller, **wanted, now=visit.now)
+            self_service.change_account(visit.context, visit.session, visit.caller, **wanted, now=visit.now)
     except Rejected as error:
         return _page(typed=body, error=error)
     visit.say(_("Saved."))
