@@ -38,6 +38,8 @@ class Link:
     scope: LinkScope
     account_id: str
     certificate_id: str
+    not_after: datetime
+    """The end that its mail was about: the certificate's own, or that of one of its chain."""
     recipient: str
 
     @property
@@ -81,6 +83,7 @@ def follow(context: Context, session: Session, token: str, *, now: datetime) -> 
         scope=scope,
         account_id=reminder.account_id,
         certificate_id=reminder.certificate_id,
+        not_after=reminder.not_after,
         recipient=reminder.recipient,
     )
 

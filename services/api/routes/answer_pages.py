@@ -122,11 +122,11 @@ def _shown(session: Session, link: Link, *, now: datetime) -> dict[str, Any]:
     }
     if link.scope is LinkScope.UNSUBSCRIBE:
         return {**known, "page": "subscription", "title": "Reminder mails"}
-    return {**known, "page": "certificate", **_certificate(find_answerable(session, link), now=now)}
+    return {**known, "page": "certificate", **_certificate(find_answerable(session, link), link.not_after, now=now)}
 
 
-def _certificate(certificate: Certificate, *, now: datetime) -> dict[str, Any]:
-    not_after = certificate.not_after or now
+def _certificate(certificate: Certificate, not_after: datetime, *, now: datetime) -> dict[str, Any]:
+    """``not_after``: the end that the mail was about."""
     days = days_left(not_after, now)
     title = title_of(certificate.common_name, certificate.names, certificate.name)
     hold = Hold(
@@ -136,6 +136,7 @@ def _certificate(certificate: Certificate, *, now: datetime) -> dict[str, Any]:
         "title": plain(title, limit=80),
         "name": plain(certificate.name),
         "sentence": f"{'Expired' if days < 0 else 'Expires'} {time_left(days)}",
+        "is_chain": not_after != certificate.not_after,
         "is_late": days <= 1,
         "end": _words(not_after),
         "is_muted": certificate.reminders_muted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from shared.crypto.vault import add_kek
 from shared.domain.answers import LINK_LIFE, LinkScope
-from shared.domain.reminders import DAY
+from shared.domain.reminders import DAY, calendar_day
 from shared.models import Certificate, Reminder
 from shared.usecases import answers
 from shared.usecases.answer_links import answer_url
@@ -412,3 +412,29 @@ def test_in_the_last_days_there_is_no_snooze_on_the_page(api: Api, browser: Flas
     assert "cannot be snoozed" in page
     assert "<option" not in page
     assert "The last reminders come nevertheless" in page
+
+
+def test_a_link_about_the_chain_shows_the_end_that_its_mail_was_about(api: Api, browser: FlaskClient) -> None:
+    chain = [
+        {
+            "subject": subject,
+            "fingerprint_sha256": "cd" * 32,
+            "not_before": (api.fleet.now - 900 * DAY).isoformat(),
+            "not_after": (api.fleet.now + left).isoformat(),
+        }
+        for subject, left in (("CN=www", 90 * DAY), ("CN=Issuing CA", 20 * DAY))
+    ]
+    certificate_id = add_certificate(api.fleet, left=90 * DAY, chain=chain)
+    path = link(api)
+
+    page = browser.get(path)
+    choose(browser, path, "acknowledge")
+
+    assert "A certificate of its chain: <b>Expires in 20 days</b>" in page.text
+    assert answered(api, certificate_id) == (True, False, False)
+    (left, _) = browser.get(path).text.split("three days before the end")
+    assert left.endswith(f"No reminders until {spoken(api.fleet.now + 17 * DAY)}, ")
+
+
+def spoken(moment: datetime) -> str:
+    return f"{calendar_day(moment)}, {moment:%H:%M} UTC"
