@@ -140,6 +140,7 @@ def _form(
         "webhooks_form.html",
         typed={"url": "", "regions": [], "tags": {}, "description": "", **typed},
         endpoint=endpoint,
+        host=host_of(endpoint.url) if endpoint else "",
         error=error,
         types=subscribable(),
         regions=current_visit().context.settings.regions.values(),
