@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Date, Select, cast, func, or_, select
+from sqlalchemy import ColumnElement, Date, Select, cast, func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.domain.answers import Hold
@@ -57,8 +57,8 @@ def count_by_day(session: Session, caller: Caller, span: Span) -> dict[date, int
     """How many of the account's certificates end on each day (UTC) of the span; days without any are left out."""
     day = cast(func.timezone("UTC", Certificate.not_after), Date)
     statement = (
-        _ending(select(day, func.count()), caller)
-        .where(Certificate.not_after >= span.begins, Certificate.not_after < span.ends)
+        select(day, func.count())
+        .where(*_ending(caller), Certificate.not_after >= span.begins, Certificate.not_after < span.ends)
         .group_by(day)
     )
     return {row[0]: row[1] for row in session.execute(statement).all()}
@@ -70,8 +70,8 @@ def list_expiries(session: Session, caller: Caller, span: Span, page: PageReques
     Raises:
         Rejected: the cursor is not one of this list.
     """
-    statement = _ending(select(Certificate), caller).where(
-        Certificate.not_after >= span.begins, Certificate.not_after < span.ends
+    statement = select(Certificate).where(
+        *_ending(caller), Certificate.not_after >= span.begins, Certificate.not_after < span.ends
     )
     return _read(session, statement, page)
 
@@ -87,7 +87,7 @@ def list_answered(session: Session, caller: Caller, page: PageRequest, *, now: d
         Certificate.reminders_acknowledged_at.is_not(None),
         Certificate.reminders_snoozed_until > now,
     )
-    return _read(session, _ending(select(Certificate), caller).where(is_answered), page)
+    return _read(session, select(Certificate).where(*_ending(caller), is_answered), page)
 
 
 def get_expiry(session: Session, caller: Caller, certificate_id: str) -> Expiry | None:
@@ -100,9 +100,9 @@ def get_expiry(session: Session, caller: Caller, certificate_id: str) -> Expiry 
     return _expiry(certificate) if certificate.state == CertificateState.VALID else None
 
 
-def _ending(statement: Select[Any], caller: Caller) -> Select[Any]:
+def _ending(caller: Caller) -> tuple[ColumnElement[bool], ...]:
     """Valid and not replaced: what somebody still has to do something about."""
-    return statement.where(
+    return (
         Certificate.account_id == caller.account_id,
         Certificate.state == CertificateState.VALID,
         Certificate.replaced_by_id.is_(None),
