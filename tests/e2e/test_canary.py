@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.support import pki
 from tests.support.cas import KEY_ID, SECRET, Cas, running_cas
 from tests.support.places import private_directory
 from tests.support.stack import RunningStack, running_stack, wait_until
+from tests.support.visitor import Visitor
 
 SICK = "us-west-1"
 PRIVATE_WEBHOOK_KEY = b"whsk_"
@@ -37,13 +40,14 @@ REGIONS = ("cn-hangzhou", "eu-central-1", SICK)
 class Canary:
     """A key whose every appearance would be recognised, in any spelling that a leak could take.
 
-    ``secret``: of the certificate service's access key.
+    ``secret``: of the certificate service's access key. ``shown``: what the console showed once.
     """
 
     pair: pki.Issued
     secret: str = SECRET
     cas_key_pem: str = ""
     """Of what the certificate service holds, once it is known."""
+    shown: list[str] = field(default_factory=list)
 
     def needles(self) -> list[bytes]:
         texts = [
@@ -58,7 +62,8 @@ class Canary:
         )
         piece = der[len(der) // 2 : len(der) // 2 + 24]
         spelled = [line.hex().encode() for line in whole] + [base64.b64encode(line)[4:-8] for line in whole]
-        return [*whole, *spelled, piece, piece.hex().encode(), PRIVATE_WEBHOOK_KEY, self.secret.encode()]
+        once = [each.encode() for each in self.shown]
+        return [*whole, *spelled, piece, piece.hex().encode(), PRIVATE_WEBHOOK_KEY, self.secret.encode(), *once]
 
     def found_in(self, haystack: bytes) -> bool:
         return any(needle in haystack for needle in self.needles())
@@ -125,6 +130,7 @@ def heard(stack: RunningStack, canary: Canary, cas: Cas) -> list[bytes]:
         assert client.follow(job, seconds=60, see=lambda _: None)["state"] == "succeeded"
         _serve(client, certificate)
         answers += _pick_and_renew(client, cas)
+        answers += _work_in_the_console(stack, canary, receiver.url)
         _send_garbage(stack, canary)
         answers.append(repr(client.get("/v1/events?limit=100")).encode())
         answers.append(repr(client.get(f"/v1/certificates/{certificate}")).encode())
@@ -189,6 +195,46 @@ def _pick_and_renew(client: ApiClient, cas: Cas) -> list[bytes]:
     assert renewed["state"] == "succeeded", renewed
     assert cas.ordered == 1
     return [repr(one).encode() for one in (listed, picked, ended, renewal, renewed)]
+
+
+def _work_in_the_console(stack: RunningStack, canary: Canary, url: str) -> list[bytes]:
+    """Secrets made, shown once, typed and pasted; the pages that are read after."""
+    visitor = Visitor(base=stack.connection.url)
+    visitor.sign_in(_command(stack, "people", "add", "--account", "default", "canary@example.com"))
+    answers = [
+        visitor.submit("/webhooks/add", "/webhooks/add", {"url": url, "types": "*", "signature_scheme": "ed25519"}),
+        *(visitor.submit("/certificates/add", "/certificates/check?part=1", form) for form in _pasted(canary)),
+    ]
+    (webhook,) = set(re.findall(r"/webhooks/(whk_\w+)", answers[0]))
+    rotation = {"overlap_seconds": "3600", "signature_scheme": "ed25519"}
+    answers.append(visitor.submit(f"/webhooks/{webhook}/rotate", f"/webhooks/{webhook}/rotate", rotation))
+    rotation["signature_scheme"] = "hmac-sha256"
+    password = "a canary sings four words"  # noqa: S105 - of nobody
+    shown = [
+        visitor.submit(f"/webhooks/{webhook}/rotate", f"/webhooks/{webhook}/rotate", rotation),
+        visitor.submit("/webhooks/callback-secret", "/webhooks/callback-secret/show"),
+        visitor.submit("/settings/tokens", "/settings/tokens", {"name": "canary", "scopes": "read", "days": "30"}),
+        visitor.submit("/settings/people", "/settings/people", {"email": "second@example.com"}),
+        visitor.submit("/settings/calendars", "/settings/calendars", {"name": "canary"}),
+    ]
+    secrets = [found[1] for page in shown if (found := re.search(r'id="secret"[^>]*>([^<]+)</code>', page))]
+    assert len(secrets) == len(shown)
+    visitor.submit("/settings", "/settings/password", {"password": password, "again": password})
+    canary.shown.extend([*(secret.rpartition("/")[2] for secret in secrets[2:]), *secrets[:2], password])
+    canary.shown.append(visitor.cookies["certfleet_session"])
+    read = ("/webhooks", f"/webhooks/{webhook}", "/settings", "/settings/tokens", "/settings/people", "/audit", "/jobs")
+    return [each.encode() for each in (*answers, *(visitor.page(path) for path in read))]
+
+
+def _pasted(canary: Canary) -> list[dict[str, str]]:
+    good = {"source": "third_party", "type": "server", "certificate": canary.pair.chain_pem}
+    key = canary.pair.key_pem
+    return [{**good, "private_key": key}, {**good, "certificate": key}, {**good, "name": key, "private_key": key * 2}]
+
+
+def _command(stack: RunningStack, *arguments: str) -> str:
+    command = [sys.executable, "-m", "services.cli.main", *arguments, "--state-dir", str(stack.state.root)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _serve(client: ApiClient, certificate: str) -> None:
