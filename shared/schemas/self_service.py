@@ -1,4 +1,4 @@
-"""Shapes of what an account's people fill in about themselves: name and contacts, tokens, people, passwords."""
+"""Shapes of what an account's people fill in about themselves: tokens, people, passwords."""
 
 from __future__ import annotations
 
@@ -7,17 +7,9 @@ from marshmallow.validate import Length, OneOf, Range
 
 from shared.domain.scopes import ALL_SCOPES
 from shared.schemas.base import Body, email, printable, unique
-from shared.schemas.certificates import MAX_CONTACTS
 
 MAX_NAME = 100
 MAX_DAYS = 3650
-
-
-class AccountIn(Body):
-    """What an account is called, and who gets the reminders of certificates without contacts of their own."""
-
-    name = fields.String(required=True, validate=printable(at_most=MAX_NAME))
-    contacts = fields.List(fields.String(validate=email), required=True, validate=(Length(0, MAX_CONTACTS), unique))
 
 
 class TokenIn(Body):

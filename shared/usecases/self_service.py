@@ -1,4 +1,4 @@
-"""What the people of an account manage themselves: name and contacts, tokens, people, their own password. Audited.
+"""What the people of an account manage themselves: tokens, people, their own password. Audited.
 
 An account has no roles: everybody who is signed in may do all of it. Nobody can remove themselves, so an account that
 has people keeps at least one; a new link is made only for somebody who has never signed in, so nobody becomes another.
@@ -20,7 +20,6 @@ from shared.domain.scopes import Scope
 from shared.errors import Conflict, FieldError, NotFound, Rejected
 from shared.models import Account, ApiToken, ConsoleSession, Person, SignInLink
 from shared.usecases import accounts, audit, people, tokens
-from shared.usecases.context import Context
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.sign_in import SignedIn
 from shared.usecases.tokens import Caller
@@ -35,34 +34,6 @@ class Invitation:
 
     person: Person
     link: str = field(repr=False)
-
-
-def get_account(session: Session, caller: Caller) -> Account:
-    """The caller's account."""
-    return session.get_one(Account, caller.account_id)
-
-
-def change_account(
-    context: Context, session: Session, caller: Caller, *, name: str, contacts: Iterable[str], now: datetime
-) -> Account:
-    """Give it another name, other contacts.
-
-    Raises:
-        Rejected: the name belongs to another account or is reserved, or a contact cannot be mailed to.
-    """
-    account = session.get_one(Account, caller.account_id, with_for_update={"key_share": True})
-    if name != account.name:
-        accounts.refuse_reserved(context.settings, name)
-        accounts.hold_names(session)
-        _refuse_taken(session, name)
-        audit.note(session, caller, "account.renamed", account.id, now=now, details={"from": account.name, "to": name})
-        account.name = name
-    wanted = list(contacts)
-    if wanted != account.contacts:
-        accounts.set_contacts(account, wanted)
-        audit.note(session, caller, "account.contacts_changed", account.id, now=now, details={"contacts": wanted})
-    session.flush()
-    return account
 
 
 def list_tokens(session: Session, caller: Caller, page: PageRequest) -> Page[ApiToken]:
@@ -202,11 +173,6 @@ def find_person(session: Session, caller: Caller, person_id: str) -> Person:
     if person is None:
         raise NotFound("There is no such person.", hint="They may have been removed already.")
     return person
-
-
-def _refuse_taken(session: Session, name: str) -> None:
-    if session.execute(select(Account.id).where(Account.name == name)).first():
-        raise _refused("name", "account_exists", "Another account has this name.", "Choose another name.")
 
 
 def _refused(field: str, code: str, message: str, hint: str) -> Rejected:

@@ -61,9 +61,9 @@ def test_name_and_contacts_are_changed_and_written_down(api: Api) -> None:
     page = one.page("/settings")
     assert 'value="Operations"' in page
     assert "ops@example.com\nnight@example.com\n" in page
-    assert audited(api) == [("per_", "account.renamed"), ("per_", "account.contacts_changed")]
+    assert audited(api) == [("per_", "account.changed")]
     assert one.submit("/settings", "/settings", ACCOUNT).status_code == 303
-    assert len(audited(api)) == 2
+    assert len(audited(api)) == 1
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,6 @@ def test_name_and_contacts_are_changed_and_written_down(api: Api) -> None:
     [
         ({"name": ""}, "name", "It has 0 characters"),
         ({"name": "a\x07b"}, "name", "control or invisible"),
-        ({"name": "stranger"}, "name", "Another account has this name."),
         ({"contacts": "nobody"}, "contacts", "not an e-mail address"),
     ],
 )
@@ -284,5 +283,53 @@ def test_names_of_accounts_stay_unique(api: Api) -> None:
     with api.fleet.transaction() as session:
         create_account(session, api.fleet.context.vault, name="Operations", now=api.fleet.now)
     one = signed_in(api)
-    assert one.submit("/settings", "/settings", ACCOUNT).status_code == 422
-    assert answer(api.client.get("/v1/certificates"))["items"] == []
+    assert "Another account has that name." in one.submit("/settings", "/settings", ACCOUNT).text
+    assert 'value="default"' in one.page("/settings")
+
+
+REMINDERS = {
+    "which": "own",
+    "thresholds": "1, 30 7",
+    "time_zone": "Asia/Shanghai",
+    "quiet_from": "22:00",
+    "quiet_until": "07:30",
+    "auto_renew": "yes",
+    "renew_before_days": "20",
+}
+
+
+def test_when_people_are_reminded_is_what_the_api_says_then(api: Api) -> None:
+    one, path = signed_in(api), "/settings/reminders"
+    assert one.submit(path, path, REMINDERS).status_code == 303
+    page = one.page(path)
+    for shown in ('value="30 7 1"', 'value="Asia/Shanghai"', 'value="22:00"', 'value="07:30"', 'value="20"'):
+        assert shown in page
+    account = answer(api.client.get("/v1/account"))
+    assert (account["reminder_thresholds"], account["auto_renew"]) == ([30, 7, 1], True)
+    usual = {**REMINDERS, "which": "usual", "quiet_from": "", "quiet_until": "", "renew_before_days": ""}
+    assert one.submit(path, path, usual).status_code == 303
+    account = answer(api.client.get("/v1/account"))
+    assert [account[name] for name in ("reminder_thresholds", "quiet_window", "renew_before_days")] == [None] * 3
+    assert audited(api) == [("per_", "account.changed")] * 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"thresholds": "soon"}, "reminder_thresholds"),
+        ({"thresholds": "7 7"}, "reminder_thresholds"),
+        ({"thresholds": "99999"}, "reminder_thresholds"),
+        ({"time_zone": "Mars"}, "time_zone"),
+        ({"quiet_from": ""}, "quiet_window"),
+        ({"quiet_until": "22:00"}, "quiet_window"),
+        ({"quiet_until": "25:00"}, "quiet_window"),
+        ({"renew_before_days": "0"}, "renew_before_days"),
+        ({"renew_before_days": "x"}, "renew_before_days"),
+    ],
+)
+def test_a_refused_change_of_reminders_says_why(api: Api, fields: dict[str, str], field: str) -> None:
+    one, path = signed_in(api), "/settings/reminders"
+    page = one.submit(path, path, {**REMINDERS, **fields})
+    assert page.status_code == 422
+    assert mistake(page.text, field)
+    assert audited(api) == []

@@ -171,7 +171,9 @@ class World:
     def change_account(self, number: int) -> None:
         people = _people(number)
         with self.fleet.transaction() as session:
-            change_settings(session, self.fleet.caller, {"contacts": list(people)}, now=self.fleet.now)
+            change_settings(
+                self.fleet.context, session, self.fleet.caller, {"contacts": list(people)}, now=self.fleet.now
+            )
         self.oracle.contacts = people
 
     def unsubscribe(self, number: int) -> None:

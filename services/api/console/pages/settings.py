@@ -16,8 +16,8 @@ from services.api.console.uploads import checked
 from services.api.console.visits import current_visit
 from shared.crypto.passwords import MIN_LENGTH
 from shared.errors import CertfleetError, Conflict, FieldError, Rejected
-from shared.schemas.self_service import AccountIn, PasswordIn
-from shared.usecases import self_service
+from shared.schemas.self_service import PasswordIn
+from shared.usecases import account_settings, self_service
 from shared.usecases.sign_in import count_try
 
 blueprint = Pages("settings", __name__, entry=NavigationEntry(title=N_("Settings"), address="/settings", place=90))
@@ -25,7 +25,8 @@ blueprint = Pages("settings", __name__, entry=NavigationEntry(title=N_("Settings
 _SEPARATORS: Final = re.compile(r"[\s,;]+")
 
 SAID: Final = (
-    N_("Another account has this name."),
+    N_("Another account has that name."),
+    N_("Some settings need another look."),
     N_("Choose another name."),
     N_("This is not your present password."),
     N_("Without it, an operator makes you a link."),
@@ -56,10 +57,10 @@ def change() -> AnyResponse:
     contacts = [part for part in _SEPARATORS.split(request.form.get("contacts", "")) if part]
     body = {"name": request.form.get("name", "").strip(), "contacts": contacts}
     try:
-        wanted = checked(AccountIn(), body)
+        changes = account_settings.checked_changes(body)
         with visit.session.begin_nested():
-            self_service.change_account(visit.context, visit.session, visit.caller, **wanted, now=visit.now)
-    except Rejected as error:
+            account_settings.change_settings(visit.context, visit.session, visit.caller, changes, now=visit.now)
+    except (Rejected, Conflict) as error:
         return _page(typed=body, error=error)
     visit.say(_("Saved."))
     return redirect("/settings", HTTPStatus.SEE_OTHER)
@@ -99,11 +100,11 @@ def _check_repeated(password: str) -> None:
 def _page(*, typed: dict[str, Any] | None = None, error: CertfleetError | None = None) -> AnyResponse:
     """What was typed is shown again, but never a password."""
     visit = current_visit()
-    account = self_service.get_account(visit.session, visit.caller)
+    account = account_settings.read_settings(visit.session, visit.caller.account_id)
     page = render(
         "settings.html",
-        typed=typed or {"name": account.name, "contacts": account.contacts},
-        account_id=account.id,
+        typed=typed or account,
+        account_id=account["id"],
         has_password=self_service.has_password(visit.session, visit.signed_in),
         min_length=MIN_LENGTH,
         error=error,
