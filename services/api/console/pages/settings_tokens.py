@@ -28,7 +28,7 @@ SCOPES: Final = (
     (Scope.READ, N_("look at everything but keys")),
     (Scope.WRITE, N_("add, deploy, replace, delete; manage webhooks")),
     (Scope.DOWNLOAD, N_("download certificates with their private keys")),
-    (Scope.ADMIN, N_("reserved for operating")),
+    (Scope.ADMIN, N_("change the settings of the account")),
 )
 
 
