@@ -39,7 +39,7 @@ WITH old AS (SELECT to_jsonb(t)::text AS row, row_number() OVER () AS place, cou
      new AS (SELECT n, place, many,
                     replace(regexp_replace(row, :ours, '"\\1' || lpad(n::text, 6, '0') || '\\2"', 'g'),
                             :host, 'n' || n || '.' || :host)::jsonb AS row
-             FROM old, generate_series(:first, :until) n)
+             FROM old, generate_series(CAST(:first AS integer), CAST(:until AS integer)) n)
 INSERT INTO {table}
 SELECT (jsonb_populate_record(NULL::{table}, row || {overrides})).* FROM new
 """
