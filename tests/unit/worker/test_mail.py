@@ -143,6 +143,14 @@ def test_a_digest_of_many_stays_below_what_mail_programs_cut() -> None:
     assert len(html.encode()) < 102_000
 
 
+def test_a_reminder_wraps_on_a_phone_however_long_its_names_are() -> None:
+    """The subject of a certificate of the chain once reached beyond its card."""
+    html = part(build_message(reminder_mail(digest(notice(link="CN=" + "x" * 150))), sender=SENDER), "html")
+
+    assert "nowrap" not in html
+    assert "overflow-wrap: anywhere" in html.split(".left {")[1].split("}")[0]
+
+
 HOSTILE = 'x"><script>alert(1)</script><a href=https://evil.example>'
 
 
