@@ -11,10 +11,12 @@ from sqlalchemy import or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from shared.events.log import wake
 from shared.models import Balancer
 from shared.usecases.circuits import Fuse, circuit_of
 from shared.usecases.clock import Clock
 from shared.usecases.context import Context
+from shared.wakeups import Task, WakeUp
 
 _TABLE: Final[Any] = Balancer
 
@@ -33,6 +35,7 @@ def writing(context: Context, region: str, *, clock: Clock) -> Iterator[int | No
         if fence is not None:
             with context.transaction() as session:
                 give_back(session, {region: fence})
+                wake(session, WakeUp(Task.REGION, region))  # nobody was woken for what became due meanwhile
 
 
 def renew(context: Context, region: str, fence: int, *, now: datetime) -> bool:

@@ -47,7 +47,8 @@ class Stopping:
         try:
             yield
         finally:
-            del self._held[region]
+            if self._held.get(region) == fence:  # another thread of ours has it since our lease ran out
+                del self._held[region]
 
 
 def rouse(session: Session, region: str, *, now: datetime) -> None:

@@ -210,3 +210,12 @@ def test_a_region_is_woken_once_its_holders_lease_has_run_out(
     woken(fleet)
     submit(fleet, 1)
     assert woken(fleet) == expected
+
+
+def test_a_region_that_the_patrol_held_is_woken_when_it_is_left(fleet: Fleet) -> None:
+    """The patrol puts right what it came for, and does not look whether anything became due meanwhile."""
+    with balancers.writing(fleet.context, REGION, clock=lambda: fleet.now):
+        made = submit(fleet, 1)
+        assert woken(fleet) == []
+    fleet.run()
+    assert states(fleet, made) == [("succeeded", "deployed")]
