@@ -270,7 +270,7 @@ certfleet listen --forward http://127.0.0.1:9000/certfleet   # your receiver get
 It works on the stack of `certfleet up`, or with `--url` and `CERTFLEET_TOKEN` on another one.
 
 Answer 2xx as soon as the event is safely yours, within the timeout (15 s unless the operator set another), and work
-afterwards. `POST /v1/webhooks/{{id}}/test` sends a `webhook.test` event to one endpoint.
+afterwards. `POST /v1/webhooks/{{id}}/test`, or `certfleet webhooks test`, sends a `webhook.test` event to one endpoint.
 
 ## What is sent
 

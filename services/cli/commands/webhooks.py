@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from services.cli.client import ApiClient
 
 POLL: Final = 0.5
-"""Seconds between looks at a replay that runs."""
+"""Seconds between looks at a replay, or a test, that is under way."""
+
+TEST_SECONDS: Final = 30.0
+"""How long the attempt of a test event is waited for: two timeouts, unless the operator set another."""
 
 
 @click.group("webhooks")
@@ -75,6 +78,27 @@ def deliveries(
     found = _items(_client(url, state_dir), path, state=state, event_type=event_type)
     for delivery in islice(found, count):
         _say(delivery, _line(delivery), as_json=as_json)
+
+
+@command.command("test")
+@click.argument("webhook_id", metavar="WEBHOOK")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, with the attempt.")
+@_connected
+def test(webhook_id: str, *, as_json: bool, url: str | None, state_dir: Path) -> None:
+    """Send a test event to an endpoint, and show what its receiver answered; exit status 1 unless that was 2xx."""
+    client = _client(url, state_dir)
+    path = f"/v1/webhooks/{quote(webhook_id, safe='')}"
+    delivery = client.post(f"{path}/test", {})
+    end = time.monotonic() + TEST_SECONDS
+    while not delivery["attempts"] and delivery["state"] == "pending" and time.monotonic() < end:
+        time.sleep(POLL)
+        delivery = client.get(f"{path}/deliveries/{delivery['id']}")
+    _say(delivery, _line(delivery), as_json=as_json)
+    head = delivery["attempts"][-1]["response_head"] if delivery["attempts"] else None
+    if head and not as_json:
+        click.echo(head)
+    if delivery["state"] != "delivered":
+        raise click.exceptions.Exit(1)
 
 
 @command.command("replay")

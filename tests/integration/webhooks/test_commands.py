@@ -32,11 +32,29 @@ def url(world: World, api: Api) -> Iterator[str]:
 
 def called(url: str, api: Api, *arguments: str) -> list[str]:
     """The lines that a successful command printed."""
+    done = ended(url, api, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def ended(url: str, api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that has ended."""
     environ = {**os.environ, "CERTFLEET_URL": url, "CERTFLEET_TOKEN": api.client.token}
     command = [sys.executable, "-m", "services.cli.main", "webhooks", *arguments]
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
+
+
+def test_a_test_event_shows_what_the_receiver_answered(world: World, api: Api, url: str, receiver: Receiver) -> None:
+    receiver.reply_with(Reply(status=204), Reply(status=503, body=b"down for an hour"))
+    endpoint_id, _ = world.create(receiver.url, "job.failed")
+    (line,) = called(url, api, "test", endpoint_id)
+    assert ("webhook.test  delivered" in line, "1x  204 in" in line) == (True, True)
+    failed = ended(url, api, "test", endpoint_id)
+    assert failed.returncode == 1
+    line, head = failed.stdout.splitlines()
+    assert ("webhook.test  pending" in line, "1x  503 in" in line, head) == (True, True, "down for an hour")
+    unknown = ended(url, api, "test", "whk_1")
+    assert (unknown.returncode != 0, "There is no webhook whk_1" in unknown.stderr) == (True, True)
 
 
 def test_endpoints_and_failed_deliveries_are_listed_and_replayed(
