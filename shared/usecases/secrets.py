@@ -11,8 +11,18 @@ from shared.models import Purpose, Secret
 
 
 def keep(session: Session, vault: Vault, binding: Binding, secret: bytes) -> None:
-    """Seal and store; an older secret of the same subject and purpose is replaced."""
-    session.merge(sealed_row(vault, binding, secret))
+    """Seal and store; an older secret of the same subject and purpose is replaced.
+
+    Its row is held first: whoever wraps it anew meanwhile would leave one secret's wrapping around another's content.
+    """
+    fresh = sealed_row(vault, binding, secret)
+    place = (binding.subject_id, binding.purpose)
+    kept = session.get(Secret, place, with_for_update={"key_share": True}, populate_existing=True)
+    if kept is None:
+        session.add(fresh)
+    else:
+        kept.account_id, kept.kek_id = fresh.account_id, fresh.kek_id
+        kept.wrapped_key, kept.ciphertext = fresh.wrapped_key, fresh.ciphertext
 
 
 def sealed_row(vault: Vault, binding: Binding, secret: bytes) -> Secret:
