@@ -12,6 +12,7 @@ from shared.config.settings import Settings
 from shared.config.sources import CertificateService
 from shared.errors import Misconfigured, Unreachable
 from shared.models import Account
+from shared.usecases.accounts import ID_PREFIX
 from shared.usecases.clock import Clock
 from shared.usecases.source import Source
 
@@ -45,10 +46,9 @@ class SourceTools:
 
 
 def services_of(settings: Settings, account: Account) -> dict[str, CertificateService]:
-    """The services that are declared for this account, by id."""
-    return {
-        service.id: service for service in settings.sources.values() if service.account in (account.id, account.name)
-    }
+    """The services that are declared for this account, by id. A name that is spelled like another's id counts not."""
+    names = {account.id} if account.name.startswith(ID_PREFIX) else {account.id, account.name}
+    return {service.id: service for service in settings.sources.values() if service.account in names}
 
 
 def find_service(session: Session, settings: Settings, account_id: str, source: str) -> CertificateService:

@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from shared.config.sources import CertificateService
 from shared.errors import AuthRefused, Unreachable
-from shared.models import SourceCatalogue
+from shared.models import Account, SourceCatalogue
 from tests.support.api import Api, answer, codes
 from tests.support.fleet import Fleet
 from tests.support.managed import HOST, list_anew, pick, wait
@@ -249,6 +249,10 @@ def test_no_account_calls_itself_into_the_possession_of_a_service(
     assert [codes(one) for one in refused] == [{("name", "name_reserved")}] * 2
     assert (thief.items(PATH), ids(api)) == ([], ["memory:m0001"])
     assert api.client.patch("/v1/account", {"name": "default"}).status_code == 200
+    with fleet.transaction() as session:
+        session.execute(update(Account).where(Account.name == "thief").values(name=fleet.caller.account_id))
+    list_anew(fleet)
+    assert thief.items(PATH) == []
 
 
 def test_two_sources_are_listed_apart(api: Api, fleet: Fleet, service: MemoryService) -> None:
