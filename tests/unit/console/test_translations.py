@@ -29,3 +29,14 @@ def test_a_translation_fills_in_the_same_places(name: str, language: str) -> Non
         translated = [message.string] if isinstance(message.string, str) else list(message.string or ())
         for one in translated:
             assert sorted(_PLACES.findall(one)) == sorted(_PLACES.findall(said)), said
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_text_has_one_translation_whichever_page_it_is_on(language: str) -> None:
+    """All catalogues are read as one: of two translations only one would be shown, by chance of the pages' names."""
+    known: dict[str, dict[str, str]] = {}
+    for name in catalogues():
+        for message in brought_up_to_date(name, language):
+            if message.id:
+                known.setdefault(str(message.id), {})[str(message.string)] = name
+    assert {text: said for text, said in known.items() if len(said) > 1} == {}
