@@ -136,11 +136,6 @@ def refresh(context: Context, tools: SourceTools, catalogue_id: str) -> None:
         _record_failure(context, catalogue_id, fence, error, attempt=attempt, now=tools.clock())
 
 
-def find_offer(session: Session, account_id: str, managed: ManagedId) -> ManagedCertificate | None:
-    """The offer as it was last listed."""
-    return session.get(ManagedCertificate, (account_id, str(managed)))
-
-
 def _declared(session: Session, settings: Settings, only: str | None) -> set[tuple[str, str]]:
     names = {service.account for service in settings.sources.values()}
     statement = select(Account).where(or_(Account.name.in_(names), Account.id.in_(names)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from shared.crypto.passwords import MAX_LENGTH, MIN_LENGTH, hash_password
@@ -91,8 +91,3 @@ def create_link(session: Session, person: Person, *, now: datetime, life: timede
 def link_address(public_url: str, token: str) -> str:
     """Where the link leads: a page that asks before it signs in, because mail programs open links by themselves."""
     return f"{public_url}/sign-in/{token}"
-
-
-def has_people(session: Session, account_id: str) -> bool:
-    """Whether anybody may sign in to the account's console."""
-    return bool(session.execute(select(func.count()).where(Person.account_id == account_id)).scalar_one())

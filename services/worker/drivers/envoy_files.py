@@ -114,12 +114,6 @@ class Place:
             return self.lds.read_bytes()
         return None
 
-    def read_offered(self) -> str | None:
-        """SHA-256 of the file that was offered last, if that is not settled."""
-        with suppress(FileNotFoundError):
-            return self.offered.read_text(encoding="ascii").strip()
-        return None
-
     def read_object(self, name: ObjectName) -> Material:
         """A staged object's content, compared with its name.
 
