@@ -21,6 +21,9 @@ NO_PAGES: Final[Mapping[str, str]] = {
 }
 """What is read by GET and is no page for somebody who is signed in, and why."""
 
+_QUERIES: Final[Mapping[str, str]] = {"/certificates/chosen": "?do=delete&ids=<certificate_id>"}
+"""What a page must be asked, which is nothing to look at without."""
+
 
 def rules(app: Flask) -> set[str]:
     """The addresses of pages, with places for ids: ``/certificates/<certificate_id>``."""
@@ -37,7 +40,8 @@ def places(app: Flask) -> set[str]:
 
 def addresses(app: Flask, ids: Mapping[str, str]) -> dict[str, str]:
     """Rule and address of each page about these ids (by the names of :func:`places`)."""
-    return {rule: _PLACE.sub(lambda place: ids[place[1]], rule) for rule in sorted(rules(app))}
+    wanted = {rule: rule + _QUERIES.get(rule, "") for rule in sorted(rules(app))}
+    return {rule: _PLACE.sub(lambda place: ids[place[1]], address) for rule, address in wanted.items()}
 
 
 def navigation(app: Flask) -> list[str]:
