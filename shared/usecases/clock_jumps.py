@@ -58,15 +58,19 @@ def pull_back(session: Session, settings: Settings, *, now: datetime) -> int:
     _shorten_rests(session, settings, now=now)
     moved = sum(
         leases.pull_back(session, model, limit, now=now, is_certain=is_certain)
-        for model, limit in farthest(settings).items()
+        for model, limit in farthest(settings, is_certain=is_certain).items()
     )
     if is_certain or moved:
         log.warning("clock_went_back", count=moved)
     return moved
 
 
-def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
-    """How far ahead the times of each kind of row can lie."""
+def farthest(settings: Settings, *, is_certain: bool) -> dict[type[LeasedRow], Farthest]:
+    """How far ahead the times of each kind of row can lie.
+
+    Reminders may wait for the end of a quiet window. When the clock went back for certain they are due at once all the
+    same: whoever mails them asks the window again.
+    """
     pause = max([PAUSE, *(region.retry.cap for region in settings.regions.values())])
     ours = Farthest(lease=settings.lease, pause=pause, first=PAUSE)
     longest = max(settings.webhook_retry_schedule, default=PAUSE) * (1 + JITTER)
@@ -77,7 +81,7 @@ def farthest(settings: Settings) -> dict[type[LeasedRow], Farthest]:
         Job: ours,
         Deployment: ours,
         Listener: ours,
-        Reminder: replace(ours, first=LONGEST_WAIT),
+        Reminder: ours if is_certain else replace(ours, first=LONGEST_WAIT),
         Notice: ours,
         WebhookDelivery: sent,
         WebhookReplay: ours,

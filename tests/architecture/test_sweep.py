@@ -18,7 +18,7 @@ def test_every_leased_model_is_claimed_swept_and_pulled_back() -> None:
     leased = set(leased_models())
     assert set(get_args(leases.LeasedRow)) == leased
     assert {model for model, _task in sweep.WAKES} | set(sweep.OF_REGIONS) | set(sweep.OF_LANES) == leased
-    assert set(clock_jumps.farthest(settings)) == leased
+    assert set(clock_jumps.farthest(settings, is_certain=False)) == leased
 
 
 def test_every_task_is_routed_to_a_queue_that_one_worker_consumes() -> None:

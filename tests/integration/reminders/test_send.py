@@ -457,6 +457,21 @@ def test_a_window_that_is_lifted_holds_nothing_back_any_more(fleet: Fleet, serve
     assert states(fleet) == ["sent"]
 
 
+def test_a_clock_that_went_back_asks_the_quiet_window_again_and_sends_nothing_within_it(
+    fleet: Fleet, server: MailServer
+) -> None:
+    change_account(fleet, quiet_from=time(8), quiet_until=time(20))
+    add_certificate(fleet, left=7 * DAY)
+    scan(fleet.context, now=fleet.now)
+    run_mails(fleet, server)
+    sweep(fleet.context, now=fleet.now + HOUR)
+
+    sweep_and_send(fleet, server, after=MINUTE)
+    assert (states(fleet), server.mails) == (["pending"], [])
+    sweep_and_send(fleet, server, after=8 * HOUR)
+    assert states(fleet) == ["sent"]
+
+
 def test_a_mail_that_is_tried_again_in_the_quiet_window_waits_for_its_end(fleet: Fleet, server: MailServer) -> None:
     change_account(fleet, quiet_from=time(12, 1), quiet_until=time(20))
     add_certificate(fleet, left=7 * DAY)
