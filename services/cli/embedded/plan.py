@@ -65,23 +65,16 @@ def make_plan(
     Raises:
         Misconfigured: with one sentence for each thing in the way.
     """
-    _empty(state.run)
-    sockets = socket_directory(state.run)
-    _empty(sockets)
+    sockets = _fresh_sockets(state)
     has_own_regions = not environ.get("CERTFLEET_REGIONS")
     if has_own_regions:
         keep_regions_file(state, sockets=sockets, ports=ports, say=say)
     has_own_sources = "CERTFLEET_SOURCES" not in environ
     if has_own_sources:
         keep_sources_file(state, account=DEFAULT_ACCOUNT)
-    environment = _environment(state, port=port, environ=environ)
-    cluster = None
-    if not environ.get("DATABASE_URL"):
-        cluster = postgres.Cluster(data=state.postgres, sockets=sockets / "pg", user=postgres.own_user())
-        environment["DATABASE_URL"] = cluster.url()
+    cluster = None if environ.get("DATABASE_URL") else _cluster(state, sockets)
     redis_socket = None if environ.get("REDIS_URL") else sockets / "redis.sock"
-    if redis_socket:
-        environment["REDIS_URL"] = redis.url(redis_socket)
+    environment = _environment(state, port=port, environ=environ) | _addresses(cluster, redis_socket)
     _prepare_keys(state, Path(environment["CERTFLEET_KEK_FILE"]))
     settings = load_settings(environment)
     if has_own_sources:
@@ -126,6 +119,17 @@ def choose_port(asked: int) -> int:
         return int(listener.getsockname()[1])
 
 
+def _fresh_sockets(state: StateDir) -> Path:
+    _empty(state.run)
+    sockets = socket_directory(state.run)
+    _empty(sockets)
+    return sockets
+
+
+def _cluster(state: StateDir, sockets: Path) -> postgres.Cluster:
+    return postgres.Cluster(data=state.postgres, sockets=sockets / "pg", user=postgres.own_user())
+
+
 def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> dict[str, str]:
     given = {name: value for name, value in environ.items() if value}
     defaults = {
@@ -144,6 +148,15 @@ def _environment(state: StateDir, *, port: int, environ: Mapping[str, str]) -> d
     if "SMTP_URL" not in given:
         defaults["SMTP_URL"] = f"smtp://127.0.0.1:{choose_port(0)}"
     return defaults | given
+
+
+def _addresses(cluster: postgres.Cluster | None, redis_socket: Path | None) -> dict[str, str]:
+    addresses = {}
+    if cluster:
+        addresses["DATABASE_URL"] = cluster.url()
+    if redis_socket:
+        addresses["REDIS_URL"] = redis.url(redis_socket)
+    return addresses
 
 
 def _servers(
