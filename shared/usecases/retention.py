@@ -18,8 +18,9 @@ from sqlalchemy import Row, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from shared.domain.webhooks import DeliveryState
-from shared.errors import Expired
+from shared.errors import Expired, Transient
 from shared.models import Event, EventCounter, WebhookAttempt, WebhookDelivery, WebhookReplay
+from shared.telemetry import describe_exception
 from shared.usecases.context import Context
 from shared.usecases.periodic import Periodic, note_run
 
@@ -39,13 +40,24 @@ def forget(context: Context, *, now: datetime) -> int:
     """Remove attempts and events that are older than the settings say; returns how many. Any number may run at once.
 
     A clock that is ahead of the database's is not believed: what it would remove is gone for ever.
+
+    Raises:
+        Transient: an account's turn failed, or the database is away. The other accounts had theirs, and the run is not
+            noted: readiness names a task that is silent for long.
     """
     with context.transaction() as session:
         now = min(now, session.execute(select(func.now())).scalar_one())
     removed = sum(_batches(partial(_forget_attempts, context, before=now - context.settings.keep_attempts)))
     before = now - context.settings.keep_events
+    failures = []
     for account_id in _accounts(context, before=before):
-        removed += sum(_batches(partial(_forget_events, context, account_id, before=before)))
+        try:
+            removed += sum(_batches(partial(_forget_events, context, account_id, before=before)))
+        except Transient as error:
+            log.warning("events_not_forgotten", account_id=account_id, exception=describe_exception(error))
+            failures.append(error)
+    if failures:
+        raise failures[0]
     with context.transaction() as session:
         note_run(session, Periodic.RETENTION, now=now, count=removed)
     if removed:

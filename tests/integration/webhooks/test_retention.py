@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,8 +15,10 @@ from sqlalchemy import event as listening
 from sqlalchemy import select, text
 from sqlalchemy.engine import Engine
 
-from shared.models import Event, EventCounter, WebhookAttempt, WebhookDelivery
+from shared.errors import Transient
+from shared.models import Event, EventCounter, PeriodicRun, WebhookAttempt, WebhookDelivery
 from shared.usecases import retention, webhook_replay, webhooks
+from shared.usecases.periodic import Periodic
 from shared.usecases.retention import forget
 from shared.usecases.webhook_replay import NewReplay, advance
 from tests.support.api import Api, answer, build_api, codes
@@ -175,6 +178,44 @@ def test_every_account_has_its_turn(world: World, monkeypatch: pytest.MonkeyPatc
     world.fleet.caller = mine
     assert forget(world.context, now=world.now) == 2
     assert kept(world) == []
+
+
+def test_an_account_whose_turn_fails_keeps_no_other_from_its_own_and_the_run_is_not_noted(world: World) -> None:
+    mine, other = world.fleet.caller, world.stranger()
+    first, second = sorted((mine, other), key=lambda caller: caller.account_id)
+    for world.fleet.caller in (first, second):
+        happened(world, 100)
+    world.fleet.caller = mine
+    with refused(world, account_id=first.account_id), pytest.raises(Transient):
+        forget(world.context, now=world.now)
+    with world.transaction() as session:
+        assert session.get_one(EventCounter, second.account_id).removed_through == 1
+        assert session.get_one(EventCounter, first.account_id).removed_through == 0
+        assert session.get(PeriodicRun, Periodic.RETENTION) is None
+    assert forget(world.context, now=world.now) == 1
+
+
+@contextmanager
+def refused(world: World, *, account_id: str) -> Iterator[None]:
+    """PostgreSQL gives up whenever an event of the account is to be deleted, as after its statement timeout (57014)."""
+    with world.transaction() as session:
+        session.execute(
+            text("""
+            CREATE FUNCTION give_up() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN RAISE EXCEPTION 'given up' USING ERRCODE = '57014'; END $$
+        """)
+        )
+        session.execute(
+            text(f"""
+            CREATE TRIGGER give_up BEFORE DELETE ON events
+            FOR EACH ROW WHEN (OLD.account_id = '{account_id}') EXECUTE FUNCTION give_up()
+        """)
+        )
+    try:
+        yield
+    finally:
+        with world.transaction() as session:
+            session.execute(text("DROP FUNCTION give_up CASCADE"))
 
 
 @pytest.fixture
