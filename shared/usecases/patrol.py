@@ -57,8 +57,9 @@ def tick(context: Context, *, now: datetime) -> int:
     every = context.settings.patrol_every
     with context.transaction() as session:
         _pull_back(session, every, now=now)
-        wake_ups = [WakeUp(Task.PATROL_REGION, each) for each in _take_regions(context, session, now=now)]
-        wake_ups += [WakeUp(Task.PATROL_LISTENER, each) for each in _take_listeners(session, every, now=now)]
+        regions = [WakeUp(Task.PATROL_REGION, each) for each in _take_regions(context, session, now=now)]
+        listeners = [WakeUp(Task.PATROL_LISTENER, each) for each in _take_listeners(session, every, now=now)]
+        wake_ups = [*listeners, *regions]  # what clients meet is told first; rows are taken by the lock order
         events.wake(session, *wake_ups)
         note_run(session, Periodic.PATROL, now=now, count=len(wake_ups))
     return len(wake_ups)
