@@ -1,4 +1,7 @@
-"""Fixtures: one Chromium a session, and what it looks at; each is started once and shared by all that look."""
+"""Fixtures: one Chromium a module, and what it looks at; each is started once and shared by all that look.
+
+Not once a session: while Playwright runs, its event loop is the thread's, and no other test can run one.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,13 @@ from tests.support.showcase import showcase
 from tests.support.stack import running_stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def live(browser: Browser, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
     place = tmp_path_factory.mktemp("fleet")
     regions = [region(place, "roomy"), region(place, "full", quota=1)]
@@ -38,7 +41,7 @@ def live(browser: Browser, servers: Servers, tmp_path_factory: pytest.TempPathFa
     fleet.context.database.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shown(browser: Browser, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     database_url = servers.create_database(f"showcase_{os.getpid()}")
     with showcase(database_url, tmp_path_factory.mktemp("showcase")) as built, live_api(built.api.app) as address:
@@ -49,7 +52,7 @@ def shown(browser: Browser, servers: Servers, tmp_path_factory: pytest.TempPathF
         )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def up(browser: Browser) -> Iterator[Up]:
     with private_directory() as place, running_stack(place / "state") as stack:
         link = re.search(r"sign in to the console[^:]*: (\S+)", stack.text())
