@@ -8,10 +8,11 @@ from typing import Any, Final
 from zoneinfo import available_timezones
 
 from marshmallow import fields, validates_schema
-from marshmallow.validate import Length, Range
+from marshmallow.validate import Length
 
 from shared.schemas.base import Answer, Body, email, instant, printable, text, unique
 from shared.schemas.faults import refuse
+from shared.schemas.managed import renewal_lead
 from shared.schemas.reminders import reminder_thresholds
 
 MAX_NAME: Final = 128
@@ -108,12 +109,7 @@ class AccountPatchIn(Body):
         falsy={False},
         metadata={"description": "Managed certificates are renewed without being asked to."},
     )
-    renew_before_days = fields.Integer(
-        strict=True,
-        allow_none=True,
-        validate=Range(1, 3650),
-        metadata={"description": "How many days before their end; null: a third of their life."},
-    )
+    renew_before_days = renewal_lead("How many days before their end; null: a third of their life.")
 
 
 class AccountOut(Answer):

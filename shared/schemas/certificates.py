@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, validates_schema
-from marshmallow.validate import Length, OneOf, Range
+from marshmallow.validate import Length, OneOf
 
 from shared.domain.certificates import CertificateSource, CertificateState, CertificateType
 from shared.domain.rollout import DeploymentState
@@ -25,6 +25,7 @@ from shared.schemas.base import (
 from shared.schemas.errors import ErrorOut, FindingOut
 from shared.schemas.faults import Fault, refuse
 from shared.schemas.jobs import JobOut
+from shared.schemas.managed import renewal_lead
 from shared.schemas.reminders import reminder_thresholds
 
 MAX_REGIONS: Final = 200
@@ -265,11 +266,8 @@ class CertificatePatchIn(Body):
         falsy={False},
         metadata={"description": "Managed: renew it without being asked to; null: as the account says."},
     )
-    renew_before_days = fields.Integer(
-        strict=True,
-        allow_none=True,
-        validate=Range(1, 3650),
-        metadata={"description": "How many days before its end; null: as the account says, else a third of its life."},
+    renew_before_days = renewal_lead(
+        "How many days before its end; null: as the account says, else a third of its life."
     )
 
 

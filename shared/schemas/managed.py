@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from marshmallow import fields
-from marshmallow.validate import Length
+from marshmallow.validate import Length, Range
 
 from shared.schemas.base import Answer, PageQuery, instant, optional_text, text
 from shared.schemas.errors import ErrorOut
+
+MOST_DAYS: Final = 3650
+"""Ten years; a bound against slips of the pen, far beyond the 398 days of a public certificate."""
 
 
 class OfferQuery(PageQuery):
@@ -66,3 +71,10 @@ class SourcesOut(Answer):
     """The account's certificate services, which are being listed."""
 
     sources = fields.List(fields.Nested(SourceOut))
+
+
+def renewal_lead(description: str) -> fields.Integer:
+    """How many days before its end a managed certificate is renewed; ``description`` says what null means."""
+    return fields.Integer(
+        strict=True, allow_none=True, validate=Range(1, MOST_DAYS), metadata={"description": description}
+    )
