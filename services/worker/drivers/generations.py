@@ -19,11 +19,13 @@ import binascii
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +34,9 @@ from shared.errors import Busy, Corrupt
 
 MANIFEST: Final = "MANIFEST.json"
 _FORMAT: Final = 1
+_HEAD: Final = '{{"format": {format}, "generation": {generation}, "objects": {{\n'
+_FOOT: Final = "\n}}\n"
+_KNOWN_HEAD: Final = re.compile(rf'\{{"format": {_FORMAT}, "generation": (?P<generation>\d+), "objects": \{{\n')
 _READ_ATTEMPTS: Final = 20
 _CERTIFICATE_ENDS: Final = "-----END CERTIFICATE-----"
 """A reader starts anew when its generation is collected under it; this often only if writers never pause."""
@@ -45,26 +50,40 @@ class FileFacts:
     mode: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """One object of a generation: its owner, its leaf, and its files by name."""
+    """One object of a generation: its owner, its leaf, and its files by name. Never changed, so written out once."""
 
     account_id: str
     fingerprint_sha256: str
     files: Mapping[str, FileFacts]
 
+    @cached_property
+    def encoded(self) -> str:
+        """As it stands in a manifest."""
+        files = {name: {"sha256": facts.sha256, "mode": facts.mode} for name, facts in self.files.items()}
+        return json.dumps(
+            {"account_id": self.account_id, "fingerprint_sha256": self.fingerprint_sha256, "files": files}
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What one generation holds, by object label. Generation 0 is a directory in which nothing was published."""
 
     generation: int = 0
     objects: Mapping[str, Record] = field(default_factory=dict)
 
-    @property
-    def files(self) -> dict[str, FileFacts]:
+    @cached_property
+    def files(self) -> Mapping[str, FileFacts]:
         """Every file of every object, by name."""
         return {name: facts for record in self.objects.values() for name, facts in record.files.items()}
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """JSON, one object a line, so that two generations can be compared with ``diff``."""
+        lines = [f"{json.dumps(label)}: {record.encoded}" for label, record in sorted(self.objects.items())]
+        return (_HEAD.format(format=_FORMAT, generation=self.generation) + ",\n".join(lines) + _FOOT).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,27 +247,32 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def encode_manifest(manifest: Manifest) -> bytes:
-    """JSON, one object a line, so that two generations can be compared with ``diff``."""
-    head = f'{{"format": {_FORMAT}, "generation": {manifest.generation}, "objects": {{'
-    lines = [f"{json.dumps(label)}: {_encode_record(record)}" for label, record in sorted(manifest.objects.items())]
-    return (head + "\n" + ",\n".join(lines) + "\n}}\n").encode()
-
-
-def _encode_record(record: Record) -> str:
-    files = {name: {"sha256": facts.sha256, "mode": facts.mode} for name, facts in record.files.items()}
-    return json.dumps(
-        {"account_id": record.account_id, "fingerprint_sha256": record.fingerprint_sha256, "files": files}
-    )
-
-
 def parse_manifest(content: bytes) -> Manifest:
-    """The inverse of :func:`encode_manifest`.
+    """The inverse of :attr:`Manifest.encoded`. Lines that were met before are not read again: most stay for long.
 
     Raises:
         ValueError: not a manifest, or one of a later format.
     """
-    document = json.loads(content)
+    text = content.decode()
+    try:
+        return _parse_lines(text)
+    except ValueError:  # somebody laid it out anew, or it is damaged
+        return _parse_any(text)
+
+
+def _parse_lines(text: str) -> Manifest:
+    """As we write it."""
+    known = _KNOWN_HEAD.match(text)
+    if known is None or not text.endswith(_FOOT):
+        raise ValueError("it is laid out in another way")
+    body = text[known.end() : -len(_FOOT)]
+    lines = body.split(",\n") if body else []
+    return Manifest(generation=int(known["generation"]), objects=dict(map(_parse_line, lines)))
+
+
+def _parse_any(text: str) -> Manifest:
+    """However it is laid out."""
+    document = json.loads(text)
     try:
         if document["format"] != _FORMAT:
             raise ValueError(f"it is of format {document['format']!r}, this version reads {_FORMAT}")
@@ -256,6 +280,15 @@ def parse_manifest(content: bytes) -> Manifest:
         return Manifest(generation=int(document["generation"]), objects=objects)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is not a manifest ({type(error).__name__})") from error
+
+
+@lru_cache(maxsize=4096)
+def _parse_line(line: str) -> tuple[str, Record]:
+    ((label, record),) = json.loads(f"{{{line}}}").items()
+    try:
+        return label, _parse_record(record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("it is no object of ours") from error
 
 
 def _parse_record(record: dict[str, Any]) -> Record:

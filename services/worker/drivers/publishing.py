@@ -1,7 +1,8 @@
 """Writing generations: one writer, compare-and-swap, recovery after a kill, and no key left in what is past.
 
-A new generation differs from the standing one in one object; the other files are hard links. Older generations are
-kept for readers that are still in them, but hold no object that the current one dropped.
+A new generation differs from the standing one in a few objects; the other files are hard links. It is built in the
+directory of the oldest one, most of whose files it keeps: a change costs what changes, however much lies there. Older
+generations are kept for readers that are still in them, but hold no object that the current one dropped.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,6 @@ from services.worker.drivers.generations import (
     Generations,
     Manifest,
     Record,
-    encode_manifest,
     find,
     names_in,
 )
@@ -92,7 +93,7 @@ class Publisher:
         """
         self._publish({**self.manifest.objects, **records}, content)
         with _after_swap(self.place.root), _opened(self.place.current) as directory:
-            if read_at(directory, MANIFEST) != encode_manifest(self.manifest):
+            if read_at(directory, MANIFEST) != self.manifest.encoded:
                 raise Corrupt(f"{self.place.current} does not lead to what was published.")
             return {name: read_at(directory, name) for name in content}
 
@@ -109,8 +110,7 @@ class Publisher:
     def _publish(self, objects: Mapping[str, Record], content: Mapping[str, bytes]) -> None:
         following = Manifest(generation=self.manifest.generation + 1, objects=objects)
         target = f"{self.place.numbered.name}/{following.generation}"
-        _collect(self.place, following.generation - self.place.keep)
-        building = self.place.numbered / f"{_BUILDING}{following.generation}"
+        building = _room_for(self.place, following.generation)
         try:
             self._build(building, following, content)
             building.rename(self.place.root / target)
@@ -122,14 +122,11 @@ class Publisher:
         self.manifest, self.target = following, target
 
     def _build(self, building: Path, following: Manifest, content: Mapping[str, bytes]) -> None:
-        building.mkdir(mode=0o700)
-        unchanged = [name for name in following.files if name not in content]
-        if self.target is not None:
-            _link(self.place.root / self.target, building, unchanged)
+        unchanged = following.files.keys() - content.keys()
+        _take_over(self.place.root / self.target if self.target else None, building, unchanged)
         for name, data in content.items():
             write_new(building / name, data, mode=following.files[name].mode, group_id=self.place.group_id)
-        manifest = encode_manifest(following)
-        write_new(building / MANIFEST, manifest, mode=_MANIFEST_MODE, group_id=self.place.group_id)
+        write_new(building / MANIFEST, following.encoded, mode=_MANIFEST_MODE, group_id=self.place.group_id)
         set_access(building, mode=_DIRECTORY_MODE, group_id=self.place.group_id)
         sync_directory(building)
 
@@ -196,18 +193,55 @@ def _is_intact(found: FoundFile, record: Record, name: str, *, group_id: int | N
     return found.sha256 == facts.sha256 and found.mode == facts.mode and group_id in (None, found.group_id)
 
 
-def _link(source: Path, destination: Path, names: list[str]) -> None:
-    """Hard-link files that do not change; one that is gone stays gone, and the next snapshot says so."""
-    with _opened(source) as old, _opened(destination) as new:
-        for name in names:
+def _room_for(place: Generations, generation: int) -> Path:
+    """Where the generation is built: the directory of one that is not kept any longer, or an empty one.
+
+    Whoever still reads the old one there misses its manifest, or a file of it, and begins anew at ``current``.
+    """
+    building = place.numbered / f"{_BUILDING}{generation}"
+    past = [place.numbered / str(number) for number in place.numbers() if number <= generation - place.keep]
+    for directory in past[:-1]:
+        shutil.rmtree(directory)
+    if not past:
+        building.mkdir(mode=0o700)
+        return building
+    past[-1].rename(building)
+    building.chmod(0o700)
+    (building / MANIFEST).unlink(missing_ok=True)
+    return building
+
+
+def _take_over(standing: Path | None, building: Path, unchanged: AbstractSet[str]) -> None:
+    """Leave in the directory just these files of the standing generation, as hard links.
+
+    One that is gone from the standing generation stays gone, and the next snapshot says so.
+    """
+    there = _inodes(standing) if standing else {}
+    here = _inodes(building)
+    wanted = {name: inode for name, inode in there.items() if name in unchanged}
+    for name in here.keys() - {name for name, inode in wanted.items() if here.get(name) == inode}:
+        _remove(building / name)
+        del here[name]
+    if standing is None:
+        return
+    with _opened(standing) as old, _opened(building) as new:
+        for name in wanted.keys() - here.keys():
             with suppress(FileNotFoundError):
                 os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
 
 
-def _collect(place: Generations, last: int) -> None:
-    for number in place.numbers():
-        if number <= last:
-            shutil.rmtree(place.numbered / str(number))
+def _inodes(directory: Path) -> dict[str, int]:
+    """The numbers of what lies in the directory, by name."""
+    with os.scandir(directory) as entries:
+        return {entry.name: entry.inode() for entry in entries}
+
+
+def _remove(path: Path) -> None:
+    """A file of ours, or whatever somebody put there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _purge(place: Generations, standing: Manifest) -> None:
@@ -229,7 +263,7 @@ def _drop_files(place: Generations, directory: Path, dropped: set[str]) -> None:
         shutil.rmtree(directory)
         return
     for name in dropped:
-        (directory / name).unlink(missing_ok=True)
+        _remove(directory / name)
     sync_directory(directory)
 
 
@@ -238,5 +272,5 @@ def _rewrite_manifest(place: Generations, directory: Path, dropped: set[str]) ->
     rest = {label: record for label, record in old.objects.items() if not dropped & set(record.files)}
     manifest = Manifest(generation=old.generation, objects=rest)
     following = directory / ".manifest.next"
-    write_new(following, encode_manifest(manifest), mode=_MANIFEST_MODE, group_id=place.group_id)
+    write_new(following, manifest.encoded, mode=_MANIFEST_MODE, group_id=place.group_id)
     following.replace(directory / MANIFEST)

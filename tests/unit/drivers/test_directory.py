@@ -145,6 +145,26 @@ class TestFiles:
             stage(path, f"cert_{number}", keep_generations=2)
         assert {place.name for place in (path / "generations").iterdir()} == {"5", "6"}
 
+    def test_a_change_links_what_changed_and_not_what_lies_there(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        everything = [(server_material(), owner(certificate_id=f"cert_{number}")) for number in range(40)]
+        driver(path).stage_all(everything)
+        for name in ("a", "b", "c"):
+            stage(path, f"cert_{name}")
+        linked: list[str] = []
+        link = os.link
+
+        def counted(source: str, target: str, **options: Any) -> None:
+            linked.append(target)
+            link(source, target, **options)
+
+        monkeypatch.setattr(os, "link", counted)
+        stage(path, "cert_d")
+        assert len(linked) == 2 * 2  # what came since the generation in whose directory it was built: b and c
+        assert kinds(path) == set()
+        assert len(driver(path).snapshot().objects) == 44
+
 
 class TestRetiring:
     def test_a_retired_key_is_gone_from_every_generation(self, path: Path) -> None:
@@ -206,6 +226,30 @@ class TestDamage:
         stage(path, "cert_three")
         assert not list(path.rglob("stranger"))
 
+    def test_what_a_stranger_left_in_an_old_generation_goes_with_it(self, path: Path) -> None:
+        stage(path, "cert_0")
+        (path / "current" / "directory").mkdir()
+        (path / "current" / "directory" / "stranger").write_text("?")
+        for number in range(1, 5):
+            stage(path, f"cert_{number}")
+        assert not list(path.rglob("stranger"))
+        assert kinds(path) == set()
+
+    def test_an_older_generation_neither_hides_damage_nor_brings_it_back(self, path: Path) -> None:
+        staged = stage(path)
+        stage(path, "cert_two")
+        key = pair(path, staged)[1]
+        key.unlink()
+        key.write_text("another file")
+        key.chmod(0o640)
+        for number in range(3):  # each built where a generation lay that has the whole key
+            stage(path, f"cert_later_{number}")
+            assert kinds(path) == {(AnomalyKind.ALTERED, key.name)}
+        assert stage(path).created
+        for number in range(3):  # and these where one lay that has the other
+            stage(path, f"cert_last_{number}")
+            assert kinds(path) == set()
+
     def test_damage_names_its_account_and_no_other_sees_it(self, path: Path) -> None:
         pair(path, stage(path))[1].unlink()
         snapshot = driver(path).snapshot()
@@ -235,6 +279,14 @@ class TestDamage:
         (path / "current" / "MANIFEST.json").write_text(manifest)
         with pytest.raises(Corrupt, match=r"MANIFEST\.json"):
             driver(path).snapshot()
+
+    def test_a_manifest_that_somebody_laid_out_anew_is_read(self, path: Path) -> None:
+        staged = stage(path)
+        manifest = path / "current" / "MANIFEST.json"
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()), indent=4))
+        assert driver(path).snapshot().find(staged.ref.name) is not None
+        assert stage(path, "cert_two").created
+        assert len(manifest.read_text().splitlines()) == 4
 
     def test_a_manifest_cannot_name_files_elsewhere(self, path: Path) -> None:
         stage(path)
