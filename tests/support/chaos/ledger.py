@@ -82,7 +82,7 @@ class Report:
 
 def read_ledger(stack: ChaosStack, accepted: Accepted, outside: Outside) -> Report:
     """Hold everything against everything; run it when nothing moves any more (see :func:`unsettled`)."""
-    snapshots = {name: build_driver(stack.context.settings.regions[name]).snapshot() for name in stack.regions}
+    snapshots = _snapshots(stack)
     delivered, mails = outside.delivered(), outside.mails()
     with stack.context.transaction() as session:
         jobs = session.execute(select(Job)).scalars().all()
@@ -102,7 +102,7 @@ def read_ledger(stack: ChaosStack, accepted: Accepted, outside: Outside) -> Repo
 
 
 def unsettled(stack: ChaosStack) -> list[str]:
-    """What is still due, and what lies in the regions and is not as it was given; empty: read the ledger."""
+    """What is still due, and where a region and its rows differ; empty: read the ledger."""
     found = []
     with stack.context.transaction() as session:
         for model in LEASED:
@@ -112,10 +112,11 @@ def unsettled(stack: ChaosStack) -> list[str]:
         found += [f"{row.id} in {row.region}: {row.drift}" for row in drifted]
         if not _is_scanned(session):
             found.append("no scan for reminders since the last job ended")
-    for name in stack.regions:
-        anomalies = build_driver(stack.context.settings.regions[name]).snapshot().anomalies
-        found += [f"{name}: {one.subject} is {one.kind}" for one in anomalies]
-    return found
+        return found + _untrue_regions(session, _snapshots(stack))  # the patrol takes leftovers away
+
+
+def _snapshots(stack: ChaosStack) -> dict[str, Snapshot]:
+    return {name: build_driver(stack.context.settings.regions[name]).snapshot() for name in stack.regions}
 
 
 def _is_scanned(session: Session) -> bool:
@@ -136,7 +137,7 @@ def _untrue_regions(session: Session, snapshots: dict[str, Snapshot]) -> list[st
         .join(Certificate, Certificate.id == Deployment.certificate_id)
         .where(Deployment.state == DeploymentState.DEPLOYED)
     ).all()
-    said = {(region, certificate_id.lower(), fingerprint) for region, certificate_id, fingerprint in rows}
+    said = {(region, certificate_id, fingerprint) for region, certificate_id, fingerprint in rows}
     held = {
         (region, one.ref.name.certificate_id, one.fingerprint_sha256)
         for region, snapshot in snapshots.items()
