@@ -16,6 +16,7 @@ from shared.config.regions import Region
 from shared.domain.circuits import Circuit
 from shared.domain.drift import DriftCode, Finding, Witness
 from shared.domain.listeners import ListenerState
+from shared.domain.retries import is_retryable
 from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState
 from shared.errors import DriverError
 from shared.events import log as events
@@ -32,7 +33,7 @@ from shared.usecases.listener_findings import BoundListener, bound_listeners, li
 from shared.usecases.material import material_of, owner_of
 from shared.usecases.patrol import Writer, look_soon, writer_of
 from shared.usecases.region_tools import RegionTools, Site, Superseded
-from shared.usecases.repairs import OBJECT, put_listener_right, take_repair
+from shared.usecases.repairs import OBJECT, give_repair_back, put_listener_right, take_repair
 
 log = structlog.get_logger(__name__)
 
@@ -310,19 +311,34 @@ def _site(context: Context, tools: RegionTools, region: Region, fence: int) -> S
 
 
 def _stage_again(context: Context, site: Site, driver: Driver, *, deployment_id: str) -> int:
+    """What the balancer refuses for good counts as a repair: it is tried a few times an hour, and others go on."""
     site.stay()
+    now = site.tools.clock()
     with context.transaction() as session:
         rows = _locked(session, [deployment_id])
         if not rows:
             return 0
-        if not take_repair(rows[0], OBJECT, now=site.tools.clock()):
-            log.warning("repair_held_back", deployment_id=deployment_id, region=rows[0].region)
+        if not take_repair(rows[0], OBJECT, now=now):
+            log.warning("repair_held_back", deployment_id=deployment_id, region=site.region_id)
             return 0
         certificate = session.get_one(Certificate, rows[0].certificate_id)
         material = material_of(context, session, certificate)
-    driver.stage(material, owner=owner_of(certificate))
-    log.info("object_repaired", deployment_id=deployment_id, region=rows[0].region)
+    try:
+        driver.stage(material, owner=owner_of(certificate))
+    except DriverError as error:
+        if is_retryable(error):
+            _give_back(context, deployment_id, taken_at=now)
+            raise
+        log.warning("object_not_repaired", deployment_id=deployment_id, region=site.region_id, code=error.code)
+        return 0
+    log.info("object_repaired", deployment_id=deployment_id, region=site.region_id)
     return 1
+
+
+def _give_back(context: Context, deployment_id: str, *, taken_at: datetime) -> None:
+    with context.transaction() as session:
+        for row in _locked(session, [deployment_id]):
+            give_repair_back(row, OBJECT, taken_at=taken_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

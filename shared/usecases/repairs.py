@@ -48,10 +48,22 @@ def take_repair(deployment: Deployment, thing: str, *, now: datetime) -> bool:
     made = known.get(thing, [])
     if not may_repair(made, now=now):
         return False
-    known[thing] = [*made, now]
-    written = {key: [at.isoformat() for at in times] for key, times in known.items() if times}
-    deployment.evidence = {**evidence, "repairs": written}
+    _write(deployment, {**known, thing: [*made, now]})
     return True
+
+
+def give_repair_back(deployment: Deployment, thing: str, *, taken_at: datetime) -> None:
+    """The balancer was busy or away, and nothing was put right: the next patrol may try. The caller holds the row."""
+    repairs = (deployment.evidence or {}).get("repairs", {})
+    known = {key: [datetime.fromisoformat(at) for at in times] for key, times in repairs.items()}
+    if taken_at in known.get(thing, []):
+        known[thing].remove(taken_at)
+        _write(deployment, known)
+
+
+def _write(deployment: Deployment, repairs: dict[str, list[datetime]]) -> None:
+    written = {key: [at.isoformat() for at in times] for key, times in repairs.items() if times}
+    deployment.evidence = {**(deployment.evidence or {}), "repairs": written}
 
 
 def _recent(times: list[str], *, now: datetime) -> list[datetime]:

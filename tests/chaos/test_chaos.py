@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from shared.domain.repairs import FIRST_PAUSE
 from tests.support.chaos.customers import customers_at_work
 from tests.support.chaos.ledger import Outside, Report, read_ledger, unsettled
 from tests.support.chaos.stack import OURS, ChaosStack, chaos_stack
@@ -27,8 +28,9 @@ SHORT_REGIONS: Final = 4
 SEED: Final = 20261124
 PAUSE: Final = 0.5
 """Seconds between two deeds of a customer."""
-STILLNESS: Final = 120.0
-"""Seconds without any progress after which nothing will come any more; more than all the pauses between retries."""
+STILLNESS: Final = 60.0 + (FIRST_PAUSE * 2).total_seconds()
+"""Seconds without any progress after which nothing will come any more: more than all the pauses between retries, and
+than the longest between two repairs of one object, two of whose workers were killed."""
 
 
 def test_nothing_is_lost_and_nothing_done_twice_while_everything_is_killed(place: Path) -> None:

@@ -9,7 +9,8 @@ from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from shared.domain.certificates import CertificateType
-from shared.errors import Unreachable
+from shared.domain.repairs import FIRST_PAUSE
+from shared.errors import Busy, OutcomeUnknown, QuotaExceeded, Unreachable
 from shared.models import Balancer, Deployment, Event, Listener
 from shared.usecases import balancers
 from shared.usecases.driver import Listener as BoundListener
@@ -147,6 +148,31 @@ def test_an_object_is_put_back_three_times_an_hour_at_most(fleet: Fleet) -> None
         after_a_period(fleet)
         repairs += len(driver(fleet, REPAIRED).snapshot().objects)
     assert repairs == 3
+
+
+def test_a_repair_that_a_busy_balancer_did_not_make_is_tried_at_the_next_patrol(fleet: Fleet) -> None:
+    deployed(fleet, region=REPAIRED)
+    balancer(REPAIRED).wipe()
+    for error in (Busy, Unreachable, OutcomeUnknown):
+        balancer(REPAIRED).faults.add("stage", error)
+        after_a_period(fleet)
+        assert driver(fleet, REPAIRED).snapshot().objects == ()
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 1
+
+
+def test_a_repair_that_is_refused_for_good_counts_and_others_go_on(fleet: Fleet) -> None:
+    for number in range(2):
+        deployed(fleet, f"shop{number}.example.com", region=REPAIRED)
+    balancer(REPAIRED).wipe()
+    balancer(REPAIRED).faults.add("stage", QuotaExceeded)
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 1
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 1
+    fleet.pass_time(FIRST_PAUSE)
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 2
 
 
 def test_a_listener_that_the_balancer_lost_is_named_and_bound_again_though_no_client_could_knock(fleet: Fleet) -> None:
