@@ -116,6 +116,20 @@ def write_new(path: Path, content: bytes, *, mode: int, group_id: int | None = N
         os.fsync(descriptor)
 
 
+def overwrite(path: Path, content: bytes) -> None:
+    """Put the content over the first bytes of a file, by one write; on the disk when this returns.
+
+    Raises:
+        OSError: it is not there, or is a link.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.pwrite(descriptor, content, 0)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def set_access(target: int | Path, *, mode: int, group_id: int | None) -> None:
     """Set group, then mode: the other way round the old group could read for a moment."""
     if group_id is not None:

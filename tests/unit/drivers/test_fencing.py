@@ -65,6 +65,21 @@ def test_the_record_is_its_owners_alone_whatever_the_umask(record: Path) -> None
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("before", [b"7\n", b"7", b" 7", b"007\n", b"7\n\n", b"99\n"])
+def test_whatever_the_old_number_looks_like_the_new_one_is_whole(record: Path, before: bytes) -> None:
+    record.write_bytes(before)
+    for fence in (100, 101, 999, 1000):
+        admit(record, fence)
+        assert record.read_text() == f"{fence}\n"
+
+
+def test_a_number_of_as_many_digits_makes_no_new_file(record: Path) -> None:
+    admit(record, 100)
+    before = record.stat().st_ino
+    admit(record, 101)
+    assert record.stat().st_ino == before
+
+
 def test_what_a_killed_writer_left_is_in_nobodys_way(record: Path) -> None:
     left = record.with_name("fence.next")
     left.write_text("9")
