@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from shared.errors import CertfleetError, NotFound
 from shared.events import log as events
 from shared.events.catalogue import EventType
 from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Certificate, Deployment, Job, Purpose, leases
+from shared.models import Certificate, Deployment, Job, Purpose, Secret, leases
 from shared.usecases import (
     acquisitions,
     balancers,
@@ -60,25 +61,56 @@ LOOK_AGAIN: Final = timedelta(seconds=1)
 
 def validate_job(context: Context, job_id: str, *, now: datetime) -> None:
     """Take the job from ``queued`` to ``deploying``, or to ``failed`` with every finding. Safe to call at any time."""
-    with context.transaction() as session:
-        fence = leases.claim(session, Job, job_id, now=now, lease=context.settings.lease)
-        if fence is None or not _begin(session, session.get_one(Job, job_id), now=now):
-            return
+    begun = _begin(context, job_id, now=now)
+    if begun is None:
+        return
     try:
-        report = _inspect(context, job_id, now=now)
+        report = _inspect(context, begun, now=now)
     except (CannotOpen, NotFound) as error:
-        _give_up(context, job_id, fence, error=error, now=now)
+        _give_up(context, job_id, begun.fence, error=error, now=now)
         return
     with context.transaction() as session:
-        job = leases.owned(session, Job, job_id, fence=fence)
+        job = leases.owned(session, Job, job_id, fence=begun.fence)
         if job is None:
-            log.info("validation_superseded", job_id=job_id, fence=fence)
+            log.info("validation_superseded", job_id=job_id, fence=begun.fence)
             return
         with session.no_autoflush:  # nothing that is read here was changed here: each row is written once, at the end
             _decide(context, session, job, report, now=now)
 
 
-def _begin(session: Session, job: Job, *, now: datetime) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """A claimed job, and what it brings to be looked at, outside any transaction; no certificate: it brings nothing."""
+
+    fence: int
+    certificate: Certificate | None = None
+    upload: Secret | None = field(default=None, repr=False)
+    """As it is kept, sealed."""
+    policies: Mapping[str, KeyPolicy] = field(default_factory=dict)
+
+
+def _begin(context: Context, job_id: str, *, now: datetime) -> _Begun | None:
+    """Own the job, if it is due and there is something to validate."""
+    with context.transaction() as session:
+        fence = leases.claim(session, Job, job_id, now=now, lease=context.settings.lease)
+        if fence is None:
+            return None
+        job = session.get_one(Job, job_id)
+        if not _is_to_validate(session, job, now=now):
+            return None
+        if job.kind not in BRINGING_CONTENT:
+            return _Begun(fence=fence)
+        certificate = session.get_one(Certificate, job.certificate_id)
+        regions = session.execute(select(Deployment.region).where(Deployment.job_id == job.id)).scalars().all()
+        return _Begun(
+            fence=fence,
+            certificate=certificate,
+            upload=session.get(Secret, (certificate.id, Purpose.UPLOAD)),
+            policies=_policies(context, certificate, regions),
+        )
+
+
+def _is_to_validate(session: Session, job: Job, *, now: datetime) -> bool:
     """Whether there is something to validate; a job that is past it, or cancelled before it, is only looked after."""
     if job.cancel_requested_at is not None and job.state != JobState.VALIDATING:
         cancellation.stop(session, job, now=now, look_again=LOOK_AGAIN)
@@ -98,24 +130,20 @@ def _begin(session: Session, job: Job, *, now: datetime) -> bool:
     return True
 
 
-def _inspect(context: Context, job_id: str, *, now: datetime) -> Inspection | None:
-    """Look at the upload, outside any transaction; ``None`` when the job brings none."""
-    with context.transaction() as session:
-        job = session.get_one(Job, job_id)
-        if job.kind not in BRINGING_CONTENT:
-            return None
-        certificate = session.get_one(Certificate, job.certificate_id)
-        sealed = secrets.read(session, context.vault, submission.upload_binding(certificate))
-        policies = _policies(context, jobs.deployments_of(session, job))
-    upload = json.loads(sealed)
+def _inspect(context: Context, begun: _Begun, *, now: datetime) -> Inspection | None:
+    """Look at the upload; ``None`` when the job brings none."""
+    if begun.certificate is None:
+        return None
+    binding = submission.upload_binding(begun.certificate)
+    upload = json.loads(secrets.opened(context.vault, binding, begun.upload))
     return inspect(
         Upload(
-            type=CertificateType(certificate.type),
+            type=CertificateType(begun.certificate.type),
             certificate=upload["certificate"] or "",
             private_key=upload["private_key"],
         ),
         now=now,
-        key_policies=policies,
+        key_policies=begun.policies,
     )
 
 
@@ -139,13 +167,10 @@ def fail_job(session: Session, job: Job, error: dict[str, Any], *, now: datetime
     settlement.settle_job(session, job, now=now, error=error, facts=facts)
 
 
-def _policies(context: Context, deployments: list[Deployment]) -> dict[str, KeyPolicy]:
-    regions = context.settings.regions
-    return {
-        row.region: key_policy_of(regions[row.region], CertificateType(row.certificate_type))
-        for row in deployments
-        if row.region in regions
-    }
+def _policies(context: Context, certificate: Certificate, regions: Iterable[str]) -> dict[str, KeyPolicy]:
+    declared = context.settings.regions
+    kind = CertificateType(certificate.type)
+    return {region: key_policy_of(declared[region], kind) for region in regions if region in declared}
 
 
 def _decide(context: Context, session: Session, job: Job, report: Inspection | None, *, now: datetime) -> None:
@@ -173,7 +198,7 @@ def _policy_findings(context: Context, certificate: Certificate, deployments: li
     wanted = [row for row in deployments if row.intent == Intent.DEPLOY]
     if not wanted or not certificate.chain:
         return []
-    policies = _policies(context, wanted)
+    policies = _policies(context, certificate, [row.region for row in wanted])
     return key_policy_findings(_policed(certificate), key_policies=policies) if policies else []
 
 
