@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +84,13 @@ class Manifest:
         """JSON, one object a line, so that two generations can be compared with ``diff``."""
         lines = [f"{json.dumps(label)}: {record.encoded}" for label, record in sorted(self.objects.items())]
         return (_HEAD.format(format=_FORMAT, generation=self.generation) + ",\n".join(lines) + _FOOT).encode()
+
+
+Lines = dict[str, tuple[str, Record]]
+"""A manifest's objects, label and record, by the lines that they stand in."""
+
+_read_last: Final[dict[Path, Lines]] = {}
+"""By directory, in this process: as much as lies in its regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +178,15 @@ class Generations:
         except FileNotFoundError as error:
             raise self._leads_nowhere(target) from error
         try:
-            return parse_manifest(read_at(directory, MANIFEST))
+            manifest, _read_last[self.root] = parse_manifest(
+                read_at(directory, MANIFEST), known=_read_last.get(self.root, {})
+            )
         except FileNotFoundError as error:
             raise self._leads_nowhere(target) from error
         except ValueError as error:
             raise Corrupt(f"{self.root / target / MANIFEST} is damaged: {error}.") from error
+        else:
+            return manifest
         finally:
             os.close(directory)
 
@@ -247,27 +258,37 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def parse_manifest(content: bytes) -> Manifest:
-    """The inverse of :attr:`Manifest.encoded`. Lines that were met before are not read again: most stay for long.
+def parse_manifest(content: bytes, *, known: Lines) -> tuple[Manifest, Lines]:
+    """The inverse of :attr:`Manifest.encoded`, and its lines.
+
+    ``known``: those of the manifest that was read before. They are not read again: most objects stay for long.
 
     Raises:
         ValueError: not a manifest, or one of a later format.
     """
     text = content.decode()
     try:
-        return _parse_lines(text)
+        return _parse_lines(text, known)
     except ValueError:  # somebody laid it out anew, or it is damaged
-        return _parse_any(text)
+        return _parse_any(text), {}
 
 
-def _parse_lines(text: str) -> Manifest:
+def _parse_lines(text: str, known: Lines) -> tuple[Manifest, Lines]:
     """As we write it."""
-    known = _KNOWN_HEAD.match(text)
-    if known is None or not text.endswith(_FOOT):
+    head = _KNOWN_HEAD.match(text)
+    if head is None or not text.endswith(_FOOT):
         raise ValueError("it is laid out in another way")
-    body = text[known.end() : -len(_FOOT)]
-    lines = body.split(",\n") if body else []
-    return Manifest(generation=int(known["generation"]), objects=dict(map(_parse_line, lines)))
+    body = text[head.end() : -len(_FOOT)]
+    lines = {line: known.get(line) or _parse_line(line) for line in (body.split(",\n") if body else [])}
+    return Manifest(generation=int(head["generation"]), objects=dict(lines.values())), lines
+
+
+def _parse_line(line: str) -> tuple[str, Record]:
+    ((label, record),) = json.loads(f"{{{line}}}").items()
+    try:
+        return label, _parse_record(record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError("it is no object of ours") from error
 
 
 def _parse_any(text: str) -> Manifest:
@@ -280,15 +301,6 @@ def _parse_any(text: str) -> Manifest:
         return Manifest(generation=int(document["generation"]), objects=objects)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"it is not a manifest ({type(error).__name__})") from error
-
-
-@lru_cache(maxsize=4096)
-def _parse_line(line: str) -> tuple[str, Record]:
-    ((label, record),) = json.loads(f"{{{line}}}").items()
-    try:
-        return label, _parse_record(record)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it is no object of ours") from error
 
 
 def _parse_record(record: dict[str, Any]) -> Record:

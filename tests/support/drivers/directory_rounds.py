@@ -200,7 +200,7 @@ def _anomalies(bench: Bench) -> Row:
 
 
 def _verifies(generation: Path) -> bool:
-    manifest = parse_manifest((generation / MANIFEST).read_bytes())
+    manifest, _ = parse_manifest((generation / MANIFEST).read_bytes(), known={})
     directory = os.open(generation, os.O_RDONLY)
     try:
         same = all(find(directory, name).sha256 == facts.sha256 for name, facts in manifest.files.items())
