@@ -11,7 +11,7 @@ from services.api.requests import new_certificate
 from services.api.resource import Resource
 from shared.domain.scopes import Scope
 from shared.schemas.certificates import ReportOut, UploadIn
-from shared.usecases.preview import preview_certificate
+from shared.usecases.validation_preview import preview_certificate
 
 blueprint = Resource("validation", __name__, tag="Certificates")
 

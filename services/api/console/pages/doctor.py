@@ -11,7 +11,7 @@ from services.api.console.visits import current_visit
 from services.api.requests import new_certificate
 from shared.errors import FieldError, Rejected
 from shared.schemas.certificates import UploadIn
-from shared.usecases.preview import Report, preview_certificate
+from shared.usecases.validation_preview import Report, preview_certificate
 
 blueprint = Pages("doctor", __name__)
 
