@@ -4,7 +4,6 @@
 
     path/lds.json                      what Envoy reads; replaced by rename, derived from the rest
     path/state.json                    the truth: what is staged, what is bound (as far as Envoy acknowledged it)
-    path/offered                       SHA-256 of an lds.json that was offered and not yet acknowledged, or that failed
     path/objects/<account>/<label>.pem staged: certificates, then the key; inert; its name is a digest of its content
     path/lock  path/fence              one writer; the newest one's number
 
@@ -14,7 +13,6 @@ the next writer. All files have mode 0600, directories that are made here 0700.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import stat
 from collections.abc import Iterator
@@ -76,11 +74,6 @@ class Place:
     def record(self) -> Path:
         """Where the state is written."""
         return self.root / "state.json"
-
-    @property
-    def offered(self) -> Path:
-        """Which file Envoy was offered last, if that is not settled."""
-        return self.root / "offered"
 
     @property
     def objects(self) -> Path:
@@ -212,17 +205,8 @@ class Writer:
         self.state = following
 
     def offer(self, content: bytes) -> None:
-        """Put a file in front of Envoy, first noting that it is not yet acknowledged."""
-        self.place.offered.write_text(f"{hashlib.sha256(content).hexdigest()}\n", encoding="ascii")
-        self.restore(content)
-
-    def restore(self, content: bytes) -> None:
-        """Put a file in front of Envoy."""
+        """Put a file in front of Envoy; it counts once :meth:`save` has noted that Envoy took it."""
         _replace(self.place.lds, content)
-
-    def settle(self) -> None:
-        """What lies in front of Envoy is what the record says; nothing is open."""
-        self.place.offered.unlink(missing_ok=True)
 
 
 def material_of(kind: CertificateType, text: str) -> Material:

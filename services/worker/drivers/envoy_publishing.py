@@ -56,10 +56,9 @@ class Publisher:
         if not is_served:
             self._offer(offer, before, listeners)
         is_new = (listeners, offer.sha256) != (self.writer.state.listeners, self.writer.state.lds_sha256)
-        with _after_offer(self.writer.place):
-            if is_new:
+        if is_new:
+            with _after_offer(self.writer.place):
                 self.writer.save(listeners=listeners, lds_sha256=offer.sha256)
-            self.writer.settle()
         return is_new or not is_served
 
     def _rendered(self, listeners: Sequence[Listener]) -> Offer:
@@ -115,7 +114,7 @@ class Publisher:
                 if verdict is None:
                     raise OutcomeUnknown("Envoy was given the change and did not acknowledge it in time.")
                 before = self.admin.status()
-                self.writer.restore(offer.content)
+                self.writer.offer(offer.content)
             reason = self.admin.reason()
             self._take_back(former)
         raise _refusal(verdict, reason, listeners)
@@ -126,8 +125,7 @@ class Publisher:
             standing = self._rendered(self.writer.state.listeners)
             former = standing.content
             self.writer.save(lds_sha256=standing.sha256)
-        self.writer.restore(former)
-        self.writer.settle()
+        self.writer.offer(former)
 
 
 def chain_of(place: Place, listener: Listener, *, bound: Sequence[Listener], cluster: str | None) -> Json | None:
