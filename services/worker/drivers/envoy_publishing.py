@@ -54,7 +54,7 @@ class Publisher:
         offer = self._rendered(listeners)
         is_served = self._is_served(offer, before)
         if not is_served:
-            self._offer(offer, before, listeners)
+            self._offer(offer, before)
         is_new = (listeners, offer.sha256) != (self.writer.state.listeners, self.writer.state.lds_sha256)
         if is_new:
             with _after_offer(self.writer.place):
@@ -103,7 +103,7 @@ class Publisher:
             return False
         return shown_by(self.admin.listeners()) == shown_by(resources_of(content))
 
-    def _offer(self, offer: Offer, before: Status, listeners: Sequence[Listener]) -> None:
+    def _offer(self, offer: Offer, before: Status) -> None:
         former = self._acknowledged()
         self.writer.offer(offer.content)
         with _after_offer(self.writer.place):
@@ -117,7 +117,7 @@ class Publisher:
                 self.writer.offer(offer.content)
             reason = self.admin.reason()
             self._take_back(former)
-        raise _refusal(verdict, reason, listeners)
+        raise _refusal(verdict, reason)
 
     def _take_back(self, former: bytes | None) -> None:
         """Envoy serves the former content anyway; a restart must not meet the refused one."""
@@ -173,7 +173,7 @@ def _after_offer(place: Place) -> Iterator[None]:
     raise OutcomeUnknown(f"The change was made, then: {known.message}", hint=known.hint) from known
 
 
-def _refusal(verdict: Verdict | None, reason: str, listeners: Sequence[Listener]) -> DriverError:
+def _refusal(verdict: Verdict | None, reason: str) -> DriverError:
     if verdict is Verdict.UNREADABLE:
         hint = "Let Envoy run as the worker's user, and look into its log."
         return Unsupported("Envoy cannot read its lds.json; what was served is served on.", hint=hint)
@@ -181,5 +181,4 @@ def _refusal(verdict: Verdict | None, reason: str, listeners: Sequence[Listener]
         return InvalidMaterial(f"Envoy refuses to serve this: {reason}.")
     if "Address already in use" in reason:
         return Busy(f"Envoy cannot listen: {reason}.", hint="Stop what listens there, or change the region's bind.")
-    del listeners
     return Unsupported(f"Envoy refuses its configuration: {reason}.")
