@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.models.base import Base
@@ -42,4 +42,10 @@ class Event(Base):
     __table_args__ = (
         UniqueConstraint("account_id", "sequence"),
         Index("ix_events_job_id_sequence", "job_id", "sequence"),
+        Index(
+            "ix_events_certificate_without_job",
+            "certificate_id",
+            "sequence",
+            postgresql_where=text("job_id IS NULL AND certificate_id IS NOT NULL"),
+        ),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select, union_all
+from sqlalchemy.orm import Session, aliased
 
 from shared.models import Attempt, Event, Job
 from shared.usecases import attempts
@@ -16,14 +16,16 @@ JOBS: Final = 20
 
 
 def newest_events(session: Session, caller: Caller, certificate_id: str, *, limit: int) -> list[Event]:
-    """Newest first; none of another account's certificate."""
-    statement = (
-        select(Event)
-        .where(Event.account_id == caller.account_id, Event.job_id.in_(_newest_jobs(caller, certificate_id)))
-        .order_by(Event.sequence.desc())
-        .limit(limit)
-    )
-    return list(session.execute(statement).scalars())
+    """Newest first: of its jobs, and those that no job made (an expiry, say); none of another account's certificate."""
+    of_jobs = _newest(caller, limit).where(Event.job_id.in_(_newest_jobs(caller, certificate_id)))
+    of_none = _newest(caller, limit).where(Event.job_id.is_(None), Event.certificate_id == certificate_id)
+    either = union_all(of_jobs.subquery().select(), of_none.subquery().select()).subquery()
+    event = aliased(Event, either)
+    return list(session.execute(select(event).order_by(event.sequence.desc()).limit(limit)).scalars())
+
+
+def _newest(caller: Caller, limit: int) -> Select[Any]:
+    return select(Event).where(Event.account_id == caller.account_id).order_by(Event.sequence.desc()).limit(limit)
 
 
 def newest_attempts(session: Session, caller: Caller, certificate_id: str, *, limit: int) -> list[dict[str, Any]]:

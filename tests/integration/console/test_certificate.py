@@ -117,6 +117,7 @@ def test_the_history_has_jobs_events_and_attempts(api: Api) -> None:
     page = signed_in(api).page(f"/certificates/{certificate['id']}")
     assert "<code>deployment.succeeded</code>" in page
     assert "<code>job.succeeded</code>" in page
+    assert "<code>certificate.validated</code>" in page
     attempts = page.split('aria-label="Tries at regions"')[1]
     assert attempts.count('<span class="badge good">succeeded</span>') == 3
 
