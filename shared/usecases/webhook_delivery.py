@@ -105,7 +105,12 @@ def work_in_lane(courier: Courier, lane_id: str) -> None:
     """
     sight = _look(courier, lane_id)
     if sight.standing is Standing.TRIAL:
-        courier.trials.run(lane_id, sight.lane.pace, lambda waiting: _visit(courier, waiting, is_trial=True))
+        courier.trials.run(
+            lane_id,
+            sight.lane.pace,
+            lambda waiting: _visit(courier, waiting, is_trial=True),
+            account_id=sight.account_id or "",
+        )
     elif sight.standing is Standing.OPEN:
         _visit(courier, lane_id, is_trial=False)
 

@@ -37,10 +37,11 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """A lane as it is found, and what to do there."""
+    """A lane as it is found, and what to do there. ``account_id``: whose delivery is due; none without one."""
 
     lane: Lane
     standing: Standing
+    account_id: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,8 @@ def look(session: Session, lane_id: str, *, limits: Limits, now: datetime) -> Si
     """
     row = session.execute(_LOOK, {"lane": lane_id, "now": now}).one()
     lane = Lane() if row.pace is None else value_of(row)
-    return Sight(lane=lane, standing=_standing(lane, row.busy, has_due=row.has_due, limits=limits, now=now))
+    standing = _standing(lane, row.busy, has_due=row.account_id is not None, limits=limits, now=now)
+    return Sight(lane=lane, standing=standing, account_id=row.account_id)
 
 
 def shown(session: Session, lane_ids: Collection[str]) -> dict[str, Lane]:
@@ -163,9 +165,10 @@ _BUSY: Final = "SELECT count(*) FROM webhook_deliveries WHERE lane = :lane AND l
 
 _LOOK: Final = text(f"""
     SELECT lane.pace, lane.failures, lane.rests_until, ({_BUSY}) AS busy,
-           coalesce((SELECT true FROM webhook_deliveries WHERE {_UNTRIED} ORDER BY is_replay, sequence LIMIT 1),
-                    (SELECT true FROM webhook_deliveries WHERE {_RETRIES} ORDER BY next_attempt_at LIMIT 1),
-                    false) AS has_due
+           coalesce(
+               (SELECT account_id FROM webhook_deliveries WHERE {_UNTRIED} ORDER BY is_replay, sequence LIMIT 1),
+               (SELECT account_id FROM webhook_deliveries WHERE {_RETRIES} ORDER BY next_attempt_at LIMIT 1)
+           ) AS account_id
     FROM (SELECT 1) AS one LEFT JOIN webhook_lanes AS lane ON lane.id = :lane
 """)  # noqa: S608 - our own text
 

@@ -11,6 +11,7 @@ from shared.usecases.stopping import Stopping
 from shared.usecases.webhook_trials import Trials
 
 SECONDS = 10.0
+MINE, THEIRS = "acct_mine", "acct_theirs"
 
 
 class Work:
@@ -34,7 +35,9 @@ class Work:
 
 
 def begin(trials: Trials, work: Work, *lanes: str, pace: Pace = Pace.SLOW) -> list[threading.Thread]:
-    threads = [threading.Thread(target=trials.run, args=(lane, pace, work)) for lane in lanes]
+    threads = [
+        threading.Thread(target=trials.run, args=(lane, pace, work), kwargs={"account_id": MINE}) for lane in lanes
+    ]
     for thread in threads:
         thread.start()
     return threads
@@ -45,13 +48,26 @@ def test_as_many_as_there_are_places_are_at_work_and_the_others_take_their_turn_
     threads = begin(trials, work, "a", "b")
     assert sorted(work.wait_for(2)) == ["a", "b"]
     for lane in ("c", "d", "c", "d", "e"):
-        trials.run(lane, Pace.SLOW, work)  # returns at once: there is no place
+        trials.run(lane, Pace.SLOW, work, account_id=MINE)  # returns at once: there is no place
     assert (len(work.begun), trials.waiting()) == (2, 3)
     work.let_go.set()
     for thread in threads:
         thread.join(SECONDS)
     assert sorted(work.begun[2:]) == ["c", "d", "e"]
     assert trials.waiting() == 0
+
+
+def test_accounts_take_turns_so_many_receivers_of_one_delay_anothers_by_one() -> None:
+    trials, work = Trials(1), Work()
+    threads = begin(trials, work, "first")
+    work.wait_for(1)
+    for lane in ("mine-1", "mine-2", "mine-3"):
+        trials.run(lane, Pace.SLOW, work, account_id=MINE)
+    for lane in ("theirs-1", "theirs-2"):
+        trials.run(lane, Pace.SLOW, work, account_id=THEIRS)
+    work.let_go.set()
+    threads[0].join(SECONDS)
+    assert work.begun == ["first", "mine-1", "theirs-1", "mine-2", "theirs-2", "mine-3"]
 
 
 def test_slow_receivers_take_no_place_of_new_ones() -> None:
@@ -71,8 +87,8 @@ def test_work_that_fails_leaves_its_place_to_others() -> None:
         raise ValueError(lane_id)
 
     with pytest.raises(ValueError, match="a"):
-        trials.run("a", Pace.NEW, fail)
-    trials.run("b", Pace.NEW, done.append)
+        trials.run("a", Pace.NEW, fail, account_id=MINE)
+    trials.run("b", Pace.NEW, done.append, account_id=MINE)
     assert done == ["b"]
 
 
@@ -81,7 +97,7 @@ def test_a_process_that_is_to_end_begins_none_of_those_that_wait() -> None:
     trials, work = Trials(1, stopping), Work()
     threads = begin(trials, work, "a")
     work.wait_for(1)
-    trials.run("b", Pace.SLOW, work)
+    trials.run("b", Pace.SLOW, work, account_id=MINE)
     stopping.ask()
     work.let_go.set()
     threads[0].join(SECONDS)
