@@ -16,10 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.events import log as events
-from shared.usecases import balancers, circuits, deployment, settlement
+from shared.usecases import balancers, circuits, deployment, deployment_plans, settlement
 from shared.usecases.circuits import Fuse
 from shared.usecases.context import Context
-from shared.usecases.deployment import Claimed, Plan
+from shared.usecases.deployment_plans import Claimed, Plan
 from shared.usecases.region_tools import RegionTools, Site
 from shared.usecases.settlement import Delivered
 from shared.usecases.stopping import rouse
@@ -126,7 +126,7 @@ def _next(context: Context, session: Session, wanted: Mapping[str, tuple[Site, i
         for region_id, (site, limit) in wanted.items()
         if not (site.tools.stopping.is_asked or site.fuse.is_open(now))
     }
-    claimed = deployment.claim(session, sites, limits, now=now, lease=context.settings.lease)
+    claimed = deployment_plans.claim(session, sites, limits, now=now, lease=context.settings.lease)
     steps = {site.region_id: Step(site=site, plans=claimed.plans[site.region_id]) for site in sites}
     resting = [site for site in sites if not claimed.plans[site.region_id]]
     for site, due in _looks(session, resting, now=now):
