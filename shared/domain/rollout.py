@@ -73,6 +73,9 @@ BRINGING_CONTENT: Final = frozenset({JobKind.CREATE, JobKind.REPLACE, JobKind.RE
 TAKING_PLACE: Final = frozenset({JobKind.REPLACE, JobKind.RENEW})
 """Jobs that bring it in another certificate's place."""
 
+SUCCESSIONS: Final = TAKING_PLACE | {JobKind.RETRY}
+"""Jobs after which, when they come to nothing, the other certificate is to be free again: a retry may have been one."""
+
 _FINAL_ANSWERS: Final = FINAL_DEPLOYMENTS | FINAL_LISTENERS | {CANCELLED}
 ACTIVE_DEPLOYMENTS: Final = frozenset(DeploymentState) - FINAL_DEPLOYMENTS
 

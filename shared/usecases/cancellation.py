@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import CertificateState
-from shared.domain.rollout import FINAL_JOBS, TAKING_PLACE, JobKind, JobState
+from shared.domain.rollout import FINAL_JOBS, SUCCESSIONS, TAKING_PLACE, JobState
 from shared.domain.validation import cancelled
 from shared.errors import Conflict
 from shared.events.catalogue import EventType
@@ -27,8 +27,6 @@ from shared.usecases.tokens import Caller
 from shared.wakeups import Task, WakeUp
 
 _Row = TypeVar("_Row", Deployment, Listener)
-
-_SUCCESSIONS: Final = TAKING_PLACE | {JobKind.RETRY}
 
 
 def cancel_job(session: Session, caller: Caller, job_id: str, *, now: datetime) -> Job:
@@ -76,7 +74,7 @@ def stop(session: Session, job: Job, *, now: datetime, look_again: timedelta = t
 def _take_certificates(session: Session, job: Job) -> bool:
     """Whether the rows that the job's end may change could be had at once: the certificate's, and what it replaces."""
     ids = {job.certificate_id}
-    if job.kind in _SUCCESSIONS:
+    if job.kind in SUCCESSIONS:
         replaced = select(Certificate.replaces_id).where(Certificate.id == job.certificate_id)
         ids |= {one for one in session.execute(replaced).scalars() if one is not None}
     statement = select(Certificate).where(Certificate.id.in_(ids)).order_by(Certificate.id)

@@ -15,7 +15,7 @@ from shared.domain.certificates import CertificateState
 from shared.domain.rollout import (
     ACTIVE_DEPLOYMENTS,
     CANCELLED,
-    TAKING_PLACE,
+    SUCCESSIONS,
     DeploymentState,
     JobKind,
     JobState,
@@ -35,8 +35,6 @@ _JOB_EVENTS: Final = {
 }
 
 _CAME_NOWHERE: Final = frozenset({JobState.FAILED, JobState.CANCELLED})
-_SUCCESSIONS: Final = TAKING_PLACE | {JobKind.RETRY}
-"""Jobs that put new content in another certificate's place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +81,7 @@ def end(
     job.finished_at = now
     leases.finished(job)
     ending = [Fact(type=_JOB_EVENTS[state], data=_job_data(job, answers))]
-    if state in _CAME_NOWHERE and job.kind in _SUCCESSIONS:
+    if state in _CAME_NOWHERE and job.kind in SUCCESSIONS:
         _unlink(session, job)
     if state is JobState.CANCELLED and job.certificate_state_before is not None:
         _keep(session, job)
