@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -71,20 +71,6 @@ class Band:
     def holds(self, left: timedelta) -> bool:
         """Whether a certificate with so much time left is in the band."""
         return left < self.opens and (self.closes is None or left >= self.closes)
-
-
-def due_threshold(
-    validity: Validity, recorded: Collection[int], now: datetime, *, thresholds: Sequence[int] = REMINDER_THRESHOLDS
-) -> int | None:
-    """The one threshold to give notice of now, or ``None``.
-
-    It is the nearest crossed one, whatever was missed before it; once it or a nearer one is recorded, never a farther
-    one again. ``thresholds`` are days before expiry without ``EXPIRED``, which is always watched.
-    """
-    band = crossed(validity, now, thresholds=thresholds)
-    if band is None or not counts(band, validity) or any(past <= band.threshold for past in recorded):
-        return None
-    return band.threshold
 
 
 def crossed(validity: Validity, now: datetime, *, thresholds: Sequence[int]) -> Band | None:

@@ -15,12 +15,13 @@ from sqlalchemy.engine import Engine
 
 from shared.domain.deadlines import Validity
 from shared.domain.reminder_decisions import NOBODY
-from shared.domain.reminders import DAY, EXPIRED, due_threshold
+from shared.domain.reminders import DAY, EXPIRED
 from shared.models import Certificate, PeriodicRun
 from shared.usecases import answers, reminder_scan
 from shared.usecases.reminder_scan import BATCH, ScanResult, scan
 from shared.wakeups import Task
 from tests.support.fleet import Fleet
+from tests.support.reminder_rule import due_threshold
 from tests.support.reminders import (
     OPS,
     add_certificate,

@@ -23,8 +23,9 @@ from shared.domain.reminder_decisions import (
     next_look,
     recipients_of,
 )
-from shared.domain.reminders import DAY, EXPIRED, due_threshold
+from shared.domain.reminders import DAY, EXPIRED
 from shared.domain.succession import Lack, Remainder
+from tests.support.reminder_rule import due_threshold
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 OPS = "ops@example.com"

@@ -16,10 +16,10 @@ from shared.domain.reminders import (
     bands,
     calendar_day,
     days_left,
-    due_threshold,
     time_left,
     urgency,
 )
+from tests.support.reminder_rule import due_threshold
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
