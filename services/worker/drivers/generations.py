@@ -23,7 +23,7 @@ import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -37,9 +37,11 @@ _FORMAT: Final = 1
 _HEAD: Final = '{{"format": {format}, "generation": {generation}, "objects": {{\n'
 _FOOT: Final = "\n}}\n"
 _KNOWN_HEAD: Final = re.compile(rf'\{{"format": {_FORMAT}, "generation": (?P<generation>\d+), "objects": \{{\n')
+_NUMBER: Final = re.compile(r"[1-9][0-9]*")
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _READ_ATTEMPTS: Final = 20
-_CERTIFICATE_ENDS: Final = "-----END CERTIFICATE-----"
 """A reader starts anew when its generation is collected under it; this often only if writers never pause."""
+_CERTIFICATE_ENDS: Final = "-----END CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +142,13 @@ class Generations:
         return self.root / "generations"
 
     def numbers(self) -> list[int]:
-        """The generations on the disk, ascending; some may be incomplete."""
-        return sorted(int(name) for name in names_in(self.numbered) if name.isdecimal())
+        """The generations on the disk, ascending; some may be incomplete. What only is called like one is none."""
+        with os.scandir(self.numbered) as entries:
+            return sorted(
+                number_of(entry.name)
+                for entry in entries
+                if number_of(entry.name) and entry.is_dir(follow_symlinks=False)
+            )
 
     def target(self) -> str | None:
         """Where ``current`` leads, as written in the link; ``None`` before the first publication."""
@@ -169,6 +176,8 @@ class Generations:
     def read_manifest(self, target: str) -> Manifest:
         """Read the manifest of the generation that a link's text names.
 
+        Its number is that of its directory, whatever it says itself: somebody may have put a copy there.
+
         Raises:
             Corrupt: it is not there, or is not one.
             OSError: it cannot be read.
@@ -185,10 +194,10 @@ class Generations:
             raise self._leads_nowhere(target) from error
         except ValueError as error:
             raise Corrupt(f"{self.root / target / MANIFEST} is damaged: {error}.") from error
-        else:
-            return manifest
         finally:
             os.close(directory)
+        number = number_of(Path(target).name) or manifest.generation
+        return manifest if number == manifest.generation else replace(manifest, generation=number)
 
     def _read(self, target: str) -> View:
         try:
@@ -219,6 +228,11 @@ class Generations:
 
 class _MovedError(Exception):
     """``current`` was swapped while its generation was read."""
+
+
+def number_of(name: str) -> int:
+    """The number that a generation's directory is called by; 0 for every other name."""
+    return int(name) if _NUMBER.fullmatch(name) else 0
 
 
 def names_in(directory: int | Path) -> list[str]:
@@ -269,7 +283,7 @@ def parse_manifest(content: bytes, *, known: Lines) -> tuple[Manifest, Lines]:
     text = content.decode()
     try:
         return _parse_lines(text, known)
-    except ValueError:  # somebody laid it out anew, or it is damaged
+    except (ValueError, ArithmeticError, RecursionError):  # somebody laid it out anew, or it is damaged
         return _parse_any(text), {}
 
 
@@ -293,13 +307,13 @@ def _parse_line(line: str) -> tuple[str, Record]:
 
 def _parse_any(text: str) -> Manifest:
     """However it is laid out."""
-    document = json.loads(text)
     try:
+        document = json.loads(text)
         if document["format"] != _FORMAT:
             raise ValueError(f"it is of format {document['format']!r}, this version reads {_FORMAT}")
         objects = {str(label): _parse_record(record) for label, record in document["objects"].items()}
         return Manifest(generation=int(document["generation"]), objects=objects)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ValueError(f"it is not a manifest ({type(error).__name__})") from error
 
 
@@ -307,8 +321,8 @@ def _parse_record(record: dict[str, Any]) -> Record:
     files = {
         str(name): FileFacts(sha256=str(one["sha256"]), mode=int(one["mode"])) for name, one in record["files"].items()
     }
-    if any("/" in name or name.startswith(".") for name in files):
-        raise ValueError("it names a file outside its directory")
+    if not all(_FILE_NAME.fullmatch(name) and name != MANIFEST for name in files):
+        raise ValueError("it names a file outside its directory, or one that is none of an object")
     return Record(
         account_id=str(record["account_id"]), fingerprint_sha256=str(record["fingerprint_sha256"]), files=files
     )

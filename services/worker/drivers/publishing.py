@@ -26,6 +26,7 @@ from services.worker.drivers.generations import (
     Record,
     find,
     names_in,
+    number_of,
 )
 from shared.errors import Corrupt, OutcomeUnknown, Replan
 
@@ -63,14 +64,11 @@ class Publisher:
     def recovered(cls, place: Generations) -> Self:
         """Remove what killed writers left: half-built and never-published generations, keys that were to go."""
         (place.root / ".current.next").unlink(missing_ok=True)
-        for name in names_in(place.numbered):
-            if name.startswith(_BUILDING):
-                shutil.rmtree(place.numbered / name)
         target = place.target() or _adopt_newest(place)
         manifest = place.read_manifest(target) if target else Manifest()
-        for number in place.numbers():
-            if number > manifest.generation:
-                shutil.rmtree(place.numbered / str(number))
+        for name in names_in(place.numbered):
+            if name.startswith(_BUILDING) or number_of(name) > manifest.generation:
+                _remove(place.numbered / name)
         _purge(place, manifest)
         return cls(place=place, manifest=manifest, target=target)
 
@@ -125,8 +123,8 @@ class Publisher:
         unchanged = following.files.keys() - content.keys()
         _take_over(self.place.root / self.target if self.target else None, building, unchanged)
         for name, data in content.items():
-            write_new(building / name, data, mode=following.files[name].mode, group_id=self.place.group_id)
-        write_new(building / MANIFEST, following.encoded, mode=_MANIFEST_MODE, group_id=self.place.group_id)
+            _add(building, name, data, mode=following.files[name].mode, group_id=self.place.group_id)
+        _add(building, MANIFEST, following.encoded, mode=_MANIFEST_MODE, group_id=self.place.group_id)
         set_access(building, mode=_DIRECTORY_MODE, group_id=self.place.group_id)
         sync_directory(building)
 
@@ -196,7 +194,8 @@ def _is_intact(found: FoundFile, record: Record, name: str, *, group_id: int | N
 def _room_for(place: Generations, generation: int) -> Path:
     """Where the generation is built: the directory of one that is not kept any longer, or an empty one.
 
-    Whoever still reads the old one there misses its manifest, or a file of it, and begins anew at ``current``.
+    Whoever still reads the old one there misses its manifest, or a file of it, and begins anew at ``current``; so the
+    directory stays open to its readers, and nothing half-written lies in it (:func:`_add`).
     """
     building = place.numbered / f"{_BUILDING}{generation}"
     past = [place.numbered / str(number) for number in place.numbers() if number <= generation - place.keep]
@@ -206,7 +205,6 @@ def _room_for(place: Generations, generation: int) -> Path:
         building.mkdir(mode=0o700)
         return building
     past[-1].rename(building)
-    building.chmod(0o700)
     (building / MANIFEST).unlink(missing_ok=True)
     return building
 
@@ -216,12 +214,10 @@ def _take_over(standing: Path | None, building: Path, unchanged: AbstractSet[str
 
     One that is gone from the standing generation stays gone, and the next snapshot says so.
     """
-    there = _inodes(standing) if standing else {}
-    here = _inodes(building)
-    wanted = {name: inode for name, inode in there.items() if name in unchanged}
-    for name in here.keys() - {name for name, inode in wanted.items() if here.get(name) == inode}:
+    wanted = {name: inode for name, inode in _files(standing).items() if name in unchanged} if standing else {}
+    here = {name: inode for name, inode in _files(building).items() if wanted.get(name) == inode}
+    for name in set(names_in(building)) - here.keys():
         _remove(building / name)
-        del here[name]
     if standing is None:
         return
     with _opened(standing) as old, _opened(building) as new:
@@ -230,10 +226,21 @@ def _take_over(standing: Path | None, building: Path, unchanged: AbstractSet[str
                 os.link(name, name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
 
 
-def _inodes(directory: Path) -> dict[str, int]:
-    """The numbers of what lies in the directory, by name."""
+def _files(directory: Path) -> dict[str, int]:
+    """The inode numbers of the files in the directory, by name; a link or directory in a file's place is none."""
     with os.scandir(directory) as entries:
-        return {entry.name: entry.inode() for entry in entries}
+        return {entry.name: entry.inode() for entry in entries if entry.is_file(follow_symlinks=False)}
+
+
+def _add(building: Path, name: str, content: bytes, *, mode: int, group_id: int | None) -> None:
+    """Write a file beside the directory, and move it there when it is whole."""
+    written = building.with_name(f"{building.name}.file")
+    try:
+        write_new(written, content, mode=mode, group_id=group_id)
+        written.rename(building / name)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Kills and failures of the directory driver at every file system call, run as a process of its own.
 
-``python -m tests.support.drivers.directory_rounds {kill|fail|tamper|race} DIRECTORY`` prints one JSON object a round.
+``python -m tests.support.drivers.directory_rounds KIND DIRECTORY`` prints one JSON object a round;
+the kinds are functions of this module: ``kill``, ``fail``, ``tamper``, ``race``, ``read``.
 Calls are counted by CPython's audit events (``sys.addaudithook``), which come just before the call.
 """
 
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -31,6 +33,7 @@ CALLS: Final = frozenset(
 MOST_POINTS: Final = 500
 RACERS: Final = 8
 EACH: Final = 3
+NOBODY: Final = 65534
 
 Row = dict[str, Any]
 
@@ -131,6 +134,45 @@ def race(bench: Bench) -> Iterator[Row]:
     yield {"exit_codes": codes, "objects": sorted(bench.labels()), **_state(bench)}
 
 
+def read(bench: Bench) -> Iterator[Row]:
+    """At every call of ``stage``, read what lies in the directory that the new generation is built in.
+
+    Through a descriptor from when it was the current one, as a balancer that has not come back for long; it is in the
+    files' group only.
+    """
+    for number in range(4):
+        bench.stage(number)
+    whole = {server_material().certificate_pem, server_material().private_key_pem}
+    for point in range(1, MOST_POINTS):
+        oldest = min((bench.path / "generations").iterdir(), key=lambda each: int(each.name))
+        directory = os.open(oldest, os.O_RDONLY)
+        met: dict[str, str] = {}
+        bench.saboteur.arm(point, lambda: met.update(_read_all(directory)))  # noqa: B023  # called in this round
+        bench.stage(point + 4)
+        is_read = not bench.saboteur.is_armed()
+        bench.saboteur.disarm()
+        os.close(directory)
+        yield {"point": point, "count": len(met), "halves": sorted(each for each in met if met[each] not in whole)}
+        _empty(bench, keep=2)
+        if not is_read:
+            break
+
+
+def _read_all(directory: int) -> dict[str, str]:
+    found = {}
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        for name in os.listdir(directory):
+            if name.endswith((".pem", ".key")):
+                with suppress(FileNotFoundError), os.fdopen(os.open(name, os.O_RDONLY, dir_fd=directory)) as file:
+                    found[name] = file.read()
+    finally:
+        os.seteuid(before)
+    return found
+
+
 def _stage_each(bench: Bench, racer: int) -> None:
     for number in range(EACH):
         bench.stage(racer * EACH + number)
@@ -216,7 +258,7 @@ def _empty(bench: Bench, *, keep: int) -> None:
 
 def main() -> None:
     """Run one kind of round."""
-    kinds = {"kill": kill, "fail": fail, "tamper": tamper, "race": race}
+    kinds = {"kill": kill, "fail": fail, "tamper": tamper, "race": race, "read": read}
     server_material()
     for row in kinds[sys.argv[1]](Bench(path=Path(sys.argv[2]), saboteur=Saboteur())):
         print(json.dumps(row), flush=True)  # noqa: T201  # the report

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -88,6 +89,23 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def manifest_of(*, name: str, mode: str) -> str:
+    """Of one object with one file, in the words that stand in JSON."""
+    files = f'{{"{name}": {{"sha256": "", "mode": {mode}}}}}'
+    record = f'{{"account_id": "acct_one", "fingerprint_sha256": "", "files": {files}}}'
+    return f'{{"format": 1, "generation": 1, "objects": {{"x": {record}}}}}'
+
+
+def put_there(place: Path, kind: str, *, leads_to: Path) -> None:
+    """A file, a directory or a link of that name."""
+    if kind == "file":
+        place.touch()
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        place.symlink_to(leads_to)
 
 
 class TestFiles:
@@ -271,8 +289,73 @@ class TestDamage:
         assert not stage(path).created
         assert (path / "current").readlink() == Path("generations/1")
 
+    @pytest.mark.parametrize("number", [1, 99])
+    def test_a_copy_of_another_generation_stands_for_the_one_that_it_was_put_in_place_of(
+        self, path: Path, number: int
+    ) -> None:
+        """Somebody restored a backup: neither its number nor its place makes it one that is not kept any longer."""
+        staged = [stage(path, f"cert_{each}") for each in range(7)]
+        shutil.copytree(path / "current", path / "copy")
+        shutil.rmtree(path / "generations")
+        (path / "generations").mkdir()
+        (path / "copy").rename(path / "generations" / str(number))
+        (path / "current").unlink()
+        (path / "current").symlink_to(f"generations/{number}")
+        assert stage(path, "cert_new").created
+        assert len(driver(path).snapshot().objects) == len(staged) + 1
+        assert (path / "current").readlink() == Path(f"generations/{number + 1}")
+
+    @pytest.mark.parametrize("name", ["0", "03", "\N{ARABIC-INDIC DIGIT THREE}", ".building-7", "5", "6"])
+    @pytest.mark.parametrize("kind", ["file", "directory", "link"])
+    def test_nothing_is_in_the_way_because_of_what_it_is_called(self, path: Path, name: str, kind: str) -> None:
+        elsewhere = path.parent / "elsewhere"
+        elsewhere.mkdir(parents=True)
+        (elsewhere / "precious").touch()
+        for number in range(4):
+            stage(path, f"cert_{number}")
+        put_there(path / "generations" / name, kind, leads_to=elsewhere)
+        for number in range(4, 8):
+            assert stage(path, f"cert_{number}").created
+        assert len(driver(path).snapshot().objects) == 8
+        assert [found.name for found in elsewhere.iterdir()] == ["precious"]
+
+    @pytest.mark.parametrize("number", [2, 3])
+    def test_a_link_in_place_of_an_older_generation_is_not_built_in(self, path: Path, number: int) -> None:
+        for each in range(4):
+            stage(path, f"cert_{each}")
+        shutil.rmtree(path / "generations" / str(number))
+        (path / "generations" / str(number)).symlink_to("4")
+        standing = {found.name for found in (path / "generations/4").iterdir()}
+        stage(path, "cert_new")
+        assert {found.name for found in (path / "generations/4").iterdir()} == standing
+        assert kinds(path) == set()
+
+    @pytest.mark.parametrize("kind", ["directory", "link"])
+    def test_what_stands_in_a_files_place_keeps_no_other_object_out(self, path: Path, kind: str) -> None:
+        key = pair(path, stage(path))[1]
+        key.unlink()
+        put_there(key, kind, leads_to=path / "lock")
+        assert stage(path, "cert_two").created
+        assert kinds(path) == {(AnomalyKind.MISSING, key.name)}
+        assert stage(path).created
+        assert kinds(path) == set()
+
     @pytest.mark.parametrize(
-        "manifest", ["", "{}", "[]", '{"format": 2}', '{"format": 1, "generation": 1, "objects": {"x": {"files": 1}}}']
+        "manifest",
+        [
+            "",
+            "{}",
+            "[]",
+            '{"format": 2}',
+            '{"format": 1, "generation": 1, "objects": {"x": {"files": 1}}}',
+            '{"format": 1, "generation": 1e999, "objects": {}}',
+            f'{{"format": 1, "generation": 1, "objects": {{\n"x": {"[" * 100_000}\n}}}}\n',
+            manifest_of(name="x", mode="1e999"),
+            manifest_of(name="\\u0000", mode="416"),
+            manifest_of(name="\\ud800", mode="416"),
+            manifest_of(name="MANIFEST.json", mode="416"),
+        ],
+        ids=str.__len__,
     )
     def test_a_damaged_manifest_is_an_alarm(self, path: Path, manifest: str) -> None:
         stage(path)
@@ -415,6 +498,11 @@ class TestUnderFire:
         assert [row for row in failed if row["changed"] and not row["error"]["may_have_happened"]] == []
         assert [row for row in rows if row.get("is_stopped") and not row["error"] and not row["changed"]] == []
         assert_consistent(rows)
+
+    def test_who_is_still_in_a_generation_that_is_built_over_reads_nothing_half(self, path: Path) -> None:
+        rows = rounds("read", path)
+        assert sum(row["count"] for row in rows) > len(rows) > 20
+        assert [row for row in rows if row["halves"]] == []
 
     def test_of_many_processes_at_once_none_loses_an_object(self, path: Path) -> None:
         [row] = rounds("race", path)
