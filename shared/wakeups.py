@@ -1,7 +1,7 @@
 """Wake-ups: tiny messages (a task's name and one id) that tell a worker to look into the database.
 
 The database is the truth; losing every wake-up loses nothing, because the sweep wakes whatever is due and unowned.
-Hence publishing is best effort, happens after the commit, and is bounded to well under a second.
+Hence publishing is best effort, happens after the commit, and is bounded (``PUBLISH_OPTIONS``).
 """
 
 from __future__ import annotations
