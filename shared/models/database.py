@@ -1,4 +1,4 @@
-"""The database: one engine a process, short transactions, migrations to the newest revision."""
+"""The database: one engine a process, short transactions."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -26,8 +23,6 @@ from shared.errors import Misconfigured
 
 T = TypeVar("T")
 
-_BESIDE_THE_SOURCE: Final = Path(__file__).resolve().parents[2] / "deploy" / "migrations"
-_INSIDE_THE_WHEEL: Final = Path(__file__).resolve().parent / "migrations"
 _SPELLINGS: Final = frozenset({"postgresql", "postgres", "postgresql+psycopg"})
 _BAD_URL: Final = "DATABASE_URL: takes postgresql://user:password@host/name."
 CONNECT: Final = timedelta(seconds=5)
@@ -159,29 +154,3 @@ def driver_url(url: str) -> URL:
     if parsed.drivername not in _SPELLINGS:
         raise Misconfigured((_BAD_URL,))
     return parsed.set(drivername="postgresql+psycopg")
-
-
-def upgrade(url: str) -> None:
-    """Run the migrations up to the newest, if any are missing. Safe to run twice at once.
-
-    Raises:
-        Misconfigured: it is no database URL, or the database refuses; the URL is not repeated.
-    """
-    try:
-        command.upgrade(alembic_config(url), "head")
-    except SQLAlchemyError as error:
-        raise Misconfigured((f"The database cannot be brought up to date: {_reason(error)}.",)) from error
-
-
-def alembic_config(url: str) -> Config:
-    """Alembic's configuration without an ini file; the URL travels as an attribute, never through a log."""
-    config = Config()
-    scripts = _BESIDE_THE_SOURCE if _BESIDE_THE_SOURCE.is_dir() else _INSIDE_THE_WHEEL
-    config.set_main_option("script_location", str(scripts))
-    config.attributes["url"] = url
-    return config
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """The server's first line; SQLAlchemy's own text would quote the statement."""
-    return str(getattr(error, "orig", None) or type(error).__name__).strip().splitlines()[0]

@@ -42,3 +42,10 @@ def test_every_use_case_can_be_imported_first() -> None:
     )
     assert answer.stdout == ""
     assert len(names) > 50
+
+
+@pytest.mark.parametrize("library", ["alembic", "flask"])
+def test_workers_load_nothing_that_only_others_need(library: str) -> None:
+    """Each takes MiB of every process: migrating and answering requests are for others."""
+    looked = "import sys, services.worker.tasks, services.worker.runtime; sys.exit(sys.argv[1] in sys.modules)"
+    subprocess.run([sys.executable, "-c", looked, library], cwd=ROOT, check=True)

@@ -7,7 +7,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from shared.models import Base
-from shared.models.database import driver_url, upgrade
+from shared.models.database import driver_url
+from shared.models.revisions import upgrade
 
 
 def test_a_migrated_database_is_what_the_models_say(database_url: str) -> None:

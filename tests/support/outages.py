@@ -17,7 +17,7 @@ import psycopg
 from services.cli.embedded import postgres
 from services.cli.embedded.layout import socket_directory
 from services.cli.embedded.program import leashed
-from shared.models.database import upgrade
+from shared.models.revisions import upgrade
 from tests.support.stack import descendants, wait_until
 
 OURS: Final = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'certfleet' AND pid <> pg_backend_pid()"

@@ -24,7 +24,7 @@ import psycopg
 from services.cli.embedded import postgres, redis
 from services.cli.embedded.layout import socket_directory
 from services.cli.embedded.program import Program, leashed
-from shared.models.database import upgrade
+from shared.models.revisions import upgrade
 from tests.support.places import private_directory
 
 TEMPLATE: Final = "certfleet_template"

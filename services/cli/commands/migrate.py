@@ -7,7 +7,7 @@ import os
 import click
 
 from shared.errors import Misconfigured
-from shared.models.database import upgrade
+from shared.models.revisions import upgrade
 
 
 @click.command("migrate")

@@ -24,7 +24,8 @@ from services.cli.embedded.supervision import Condition, ProgramFailed, Supervis
 from shared.crypto.vault import load_vault
 from shared.domain.scopes import ALL_SCOPES
 from shared.errors import Misconfigured, NotFound, Unauthenticated
-from shared.models.database import Database, upgrade
+from shared.models.database import Database
+from shared.models.revisions import upgrade
 from shared.usecases.accounts import callback_secret, create_account, find_account
 from shared.usecases.people import add_person, create_link, find_person, link_address
 from shared.usecases.tokens import authenticate, create_token

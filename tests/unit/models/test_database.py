@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import Misconfigured
-from shared.models.database import driver_url, upgrade
+from shared.models.database import driver_url
+from shared.models.revisions import upgrade
 
 pytestmark = pytest.mark.unit
 
