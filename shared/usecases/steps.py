@@ -7,6 +7,7 @@ seen here, for whoever was woken for it found the region held; whoever is woken 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -47,6 +48,10 @@ class Turn:
     delivered: Sequence[Delivered]
     limit: int | None
 
+    def is_in(self, held: AbstractSet[tuple[str, int]]) -> bool:
+        """Whether its region is among these, held under its own fencing number."""
+        return (self.site.region_id, self.site.fence) in held
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -71,11 +76,17 @@ def arrive(context: Context, tools: RegionTools, arrivals: Sequence[Arrival]) ->
 
 
 def go_on(context: Context, turns: Sequence[Turn]) -> list[Step]:
-    """Answer for what was delivered, and take the next step in each of the regions; each is there once."""
+    """Answer for what was delivered, and take the next step in each of the regions.
+
+    Of two turns in one region, one is of somebody who has lost it and does not know yet: it is over for him.
+    """
     clock = turns[0].site.tools.clock
-    fences = {turn.site.region_id: turn.site.fence for turn in turns}
+    fences: dict[str, int] = {}
+    for turn in turns:
+        fences[turn.site.region_id] = max(turn.site.fence, fences.get(turn.site.region_id, 0))
     with context.transaction() as session, session.no_autoflush:
-        ours = balancers.keep(session, fences, until=clock() + context.settings.lease)
+        kept = balancers.keep(session, fences, until=clock() + context.settings.lease)
+        ours = {(region_id, fences[region_id]) for region_id in kept}
         now = clock()  # after that wait: whatever somebody made due meanwhile, and woke nobody for, is due by now
         for turn in turns:
             if turn.delivered:
@@ -84,21 +95,23 @@ def go_on(context: Context, turns: Sequence[Turn]) -> list[Step]:
         wanted = {
             turn.site.region_id: (turn.site, turn.limit)
             for turn in turns
-            if turn.limit is not None and turn.site.region_id in ours
+            if turn.limit is not None and turn.is_in(ours)
         }
         steps = _next(context, session, wanted, now=now)
         told = settlement.end_jobs(session, facts, now=now)
         for account_id, begun in steps.claimed.told.items():
             told[account_id] += begun
         events.append_to_each(session, told, now=now, beside=steps.claimed.attempts)
-    for region in fences.keys() - ours:
-        log.warning("region_taken_over", region=region, fence=fences[region])
-    return [steps.by_region.get(turn.site.region_id) or _without(turn, ours) for turn in turns]
+    return [_after(turn, steps, ours) for turn in turns]
 
 
-def _without(turn: Turn, ours: set[str]) -> Step:
-    """Nothing new: something is begun already, or somebody else holds the region."""
-    return Step(site=turn.site, is_over=turn.site.region_id not in ours)
+def _after(turn: Turn, steps: _Steps, ours: AbstractSet[tuple[str, int]]) -> Step:
+    if not turn.is_in(ours):
+        log.warning("region_taken_over", region=turn.site.region_id, fence=turn.site.fence)
+        return Step(site=turn.site, is_over=True)
+    if turn.limit is None:  # something is begun already
+        return Step(site=turn.site)
+    return steps.by_region[turn.site.region_id]
 
 
 def _site(context: Context, tools: RegionTools, fuse: Fuse) -> Site:
