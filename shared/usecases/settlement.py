@@ -101,7 +101,8 @@ def succeed_all(session: Session, delivered: Sequence[Delivered], *, now: dateti
     """As :func:`succeed` for deployments that were staged: rows, answers and attempts in one statement.
 
     Returns:
-        Those whose fence was still the newest, locked until the commit; nothing is written for the others.
+        Those that were still held under that fence, locked until the commit; nothing is written for the others. Who has
+        answered once holds nothing any more: to answer again, because nobody heard of the commit, changes nothing.
     """
     if not delivered:
         return []
@@ -120,6 +121,7 @@ _SUCCEED: Final = (
         SELECT own.id, own.job_id, own.fence, own.attempt, delivered.remote_id, delivered.evidence
         FROM deployments AS own
         JOIN delivered ON own.id = delivered.deployment_id AND own.fence = delivered.fence
+        WHERE own.lease_until IS NOT NULL
         ORDER BY own.id FOR NO KEY UPDATE OF own
     ), answered AS (
         UPDATE job_deployments

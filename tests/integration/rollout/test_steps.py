@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
 
 from shared.models import Event
-from shared.usecases import steps
+from shared.usecases import rollout, steps
+from shared.usecases.deployment import work_on
 from shared.usecases.steps import Arrival, Step, Turn
 from shared.usecases.validation import validate_job
 from tests.support.fleet import Fleet, server_upload
@@ -53,3 +55,33 @@ def test_who_lost_the_region_gets_no_step_in_it_though_its_holder_asks_in_the_sa
     assert not of_holder.is_over
     assert len(of_holder.plans) == 3
     assert of_holder.site.fence == holder.site.fence
+
+
+def test_a_step_that_is_taken_again_because_nobody_heard_of_its_commit_tells_nothing_twice(fleet: Fleet) -> None:
+    [(job_id, _)] = submit(fleet, 1)
+    turn = delivered(fleet)
+    steps.go_on(fleet.context, [turn])
+    before = told(fleet, job_id)
+    assert before[-1] == "job.succeeded"
+    steps.go_on(fleet.context, [turn])
+    assert told(fleet, job_id) == before
+
+
+def test_a_step_that_is_taken_again_does_not_answer_for_the_next_job(fleet: Fleet) -> None:
+    [(_, certificate_id)] = submit(fleet, 1)
+    turn = delivered(fleet)
+    steps.go_on(fleet.context, [turn])
+    removal = fleet.change(rollout.remove_region, certificate_id, REGION)
+    steps.go_on(fleet.context, [turn])
+    assert fleet.deployments(certificate_id)[REGION].state == "removing"
+    fleet.run()
+    assert fleet.job(removal).state == "succeeded"
+    assert fleet.deployments(certificate_id)[REGION].state == "removed"
+
+
+def delivered(fleet: Fleet) -> Turn:
+    """A turn that answers for the one deployment that is due."""
+    step = arrive(fleet)
+    done = work_on(fleet.context, step.site, deque(step.plans))
+    assert len(done) == 1
+    return Turn(site=step.site, delivered=done, limit=1)
