@@ -57,6 +57,7 @@ def claim_due(
     ``limits``: at most how many, by region; whoever asks holds the regions' balancers, and for now their rows
     (``shared/usecases/balancers.py``). None that became due after a listener of its region: what was asked for first is
     done first. Only first attempts go together: one that kills its worker takes others with it once, and never again.
+    What has been due longest of all decides which of the two it is, so that neither waits for the other for ever.
     """
     if not limits:
         return {}
@@ -70,8 +71,8 @@ def claim_due(
 
 
 _DUE_LONGEST: Final = """
-    SELECT wanted.region, due.id FROM wanted CROSS JOIN LATERAL (
-        SELECT deployments.id FROM deployments
+    SELECT wanted.region, due.id, due.attempt FROM wanted CROSS JOIN LATERAL (
+        SELECT deployments.id, deployments.attempt FROM deployments
         WHERE deployments.region = wanted.region AND {which}
           AND deployments.next_attempt_at <= wanted.first_listener
           AND (deployments.lease_until IS NULL OR deployments.lease_until <= :now)
@@ -90,12 +91,12 @@ _CLAIM_DUE: Final = (
         LEFT JOIN listeners ON listeners.region = asked.region AND listeners.next_attempt_at <= :now
             AND (listeners.lease_until IS NULL OR listeners.lease_until <= :now)
         GROUP BY asked.region, asked.most
+    ), longest AS ({_DUE_LONGEST.format(which="true", most="1")}
     ), first_attempts AS ({_DUE_LONGEST.format(which="deployments.attempt = 0", most="wanted.most")}
-    ), retries AS ({_DUE_LONGEST.format(which="deployments.attempt > 0", most="1")}
-        WHERE wanted.most > 0 AND wanted.region NOT IN (SELECT first_attempts.region FROM first_attempts)
+        WHERE wanted.region IN (SELECT longest.region FROM longest WHERE longest.attempt = 0)
     )
     UPDATE deployments SET fence = fence + 1, lease_until = :until, next_wake_at = :until
-    WHERE id IN (SELECT first_attempts.id FROM first_attempts UNION ALL SELECT retries.id FROM retries)
+    WHERE id IN (SELECT longest.id FROM longest UNION SELECT first_attempts.id FROM first_attempts)
     RETURNING deployments.*
 """)  # noqa: S608 - our own text
     )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
 
+from shared.domain.certificates import Material
+from shared.errors import Busy
 from shared.models import Event
 from shared.usecases import rollout, steps
 from shared.usecases.deployment import work_on
+from shared.usecases.driver import Driver, Owner, Staged
+from shared.usecases.driver_registry import build_driver
+from shared.usecases.region_work import work_in_region
 from shared.usecases.steps import Arrival, Step, Turn
 from shared.usecases.validation import validate_job
 from tests.support.fleet import Fleet, server_upload
@@ -85,3 +91,50 @@ def delivered(fleet: Fleet) -> Turn:
     done = work_on(fleet.context, step.site, deque(step.plans))
     assert len(done) == 1
     return Turn(site=step.site, delivered=done, limit=1)
+
+
+def test_a_retry_has_its_turn_though_more_becomes_due_all_the_time(fleet: Fleet) -> None:
+    """What has been due longest is done first, whatever comes after it."""
+    [(job_id, certificate_id)] = submit(fleet, 1)
+    fleet.driver_for = lambda region: Closed(build_driver(region))  # type: ignore[assignment,return-value] # delegates
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert fleet.job(job_id).state == "deploying"
+    fleet.pass_time(timedelta(minutes=5))
+    staged: list[str] = []
+
+    class Crowded(Closed):
+        def stage(self, material: Material, *, owner: Owner) -> Staged:
+            self.come([owner])
+            return self.inner.stage(material, owner=owner)
+
+        def stage_all(self, wanted: Sequence[tuple[Material, Owner]]) -> list[Staged]:
+            self.come([owner for _, owner in wanted])
+            return self.inner.stage_all(wanted)  # type: ignore[attr-defined,no-any-return] # a directory's
+
+        def come(self, owners: Sequence[Owner]) -> None:
+            staged.extend(owner.certificate_id for owner in owners)
+            if len(staged) < 20:
+                fleet.pass_time(timedelta(milliseconds=1))
+                submit(fleet, 2)
+
+    fleet.driver_for = lambda region: Crowded(build_driver(region))  # type: ignore[assignment,return-value] # delegates
+    submit(fleet, 2)
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert staged.index(certificate_id) == 0
+    assert fleet.job(job_id).state == "succeeded"
+
+
+class Closed:
+    """A region that takes nothing."""
+
+    def __init__(self, inner: Driver) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def fenced(self, _fence: int) -> Closed:
+        return self
+
+    def stage(self, _material: Material, *, owner: Owner) -> Staged:
+        raise Busy(f"Closed for {owner.certificate_id}.")
