@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import update
 
+from shared.config.regions import RetryLimits
 from shared.models import Deployment
 from shared.usecases.sweep import sweep
 from tests.support import pki
@@ -52,6 +54,21 @@ def test_a_balancer_that_lets_anybody_in_is_not_taken_for_mutual(api: Api) -> No
     listener = show(api.client, listener["id"])
     assert (listener["state"], listener["error"]["code"]) == ("failed", "not_served")
     assert balancer(REGION).shown_to(HOST) is None
+
+
+def test_a_listener_is_given_up_at_its_regions_deadline_though_attempts_are_left(api: Api) -> None:
+    regions = api.fleet.context.settings.regions
+    regions[REGION] = replace(regions[REGION], retry=RetryLimits(max_attempts=99, deadline=timedelta(minutes=20)))
+    balancer(REGION).faults.lie("bind", times=None)
+    listener = bound(api, server(api))
+    assert listener["state"] == "pending"
+    give_up(api)
+    listener = show(api.client, listener["id"])
+    assert (listener["state"], listener["error"]["code"], listener["error"]["retryable"]) == (
+        "failed",
+        "not_served",
+        False,
+    )
 
 
 def test_a_change_is_served_and_names_that_it_gave_up_are_free(api: Api) -> None:

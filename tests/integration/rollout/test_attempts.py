@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from shared.config.regions import Region
+from shared.config.regions import Region, RetryLimits
 from shared.errors import Unreachable
 from shared.models import Attempt
 from shared.usecases import rollout
@@ -75,6 +76,25 @@ def test_a_failure_is_kept_with_its_reason_and_the_time_of_the_next(fleet: Fleet
         (3, "succeeded"),
     ]
     assert fleet.job(job_id).state == "succeeded"
+
+
+def test_a_region_is_given_up_at_its_own_deadline_though_attempts_are_left(fleet: Fleet) -> None:
+    regions = fleet.context.settings.regions
+    limits = RetryLimits(max_attempts=99, deadline=timedelta(minutes=30))
+    regions[SICK] = replace(regions[SICK], retry=limits)
+    break_region(fleet, Unreachable("Gone."), times=99)
+    job_id, certificate_id = fleet.submit(server_upload())
+    fleet.run()
+    for _ in range(2):
+        go_on(fleet)  # 22 minutes after the first attempt
+    assert fleet.deployments(certificate_id)[SICK].state == "pending"
+    go_on(fleet)
+    row = fleet.deployments(certificate_id)[SICK]
+    assert (row.state, row.attempt) == ("failed", 4)
+    assert fleet.job(job_id).state == "partially_succeeded"
+    fleet.retry(certificate_id, SICK)
+    fleet.run()
+    assert fleet.deployments(certificate_id)[SICK].state == "pending"  # another job has its own time
 
 
 def test_a_worker_that_died_leaves_an_attempt_that_the_next_one_finds_lost(fleet: Fleet) -> None:
