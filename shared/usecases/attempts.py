@@ -35,7 +35,7 @@ def error_document(error: Exception, *, retryable: bool) -> dict[str, Any]:
     if error.hint:
         document["hint"] = error.hint
     if is_retryable(error) and not retryable:
-        document["message"] = f"{error.message} All attempts are used up."
+        document["message"] = f"{error.message} Attempts, or the time for them, are used up."
     return document
 
 
