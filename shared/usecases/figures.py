@@ -10,19 +10,34 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from shared.domain.circuits import CircuitState
-from shared.models import Acquisition, Balancer, Deployment, Job, Listener, Reminder, WebhookDelivery
+from shared.models import (
+    Acquisition,
+    Balancer,
+    Deployment,
+    Job,
+    Listener,
+    Notice,
+    Reminder,
+    SourceCatalogue,
+    WebhookDelivery,
+    WebhookReplay,
+)
 from shared.usecases.circuits import circuit_of
 from shared.usecases.periodic import Periodic, last_runs
 from shared.usecases.webhook_lag import Lag, farthest_behind
 
-_WAITING: Final[dict[str, Any]] = {
+WAITING: Final[dict[str, Any]] = {
     "job": Job,
     "deployment": Deployment,
     "listener": Listener,
     "delivery": WebhookDelivery,
+    "replay": WebhookReplay,
     "reminder": Reminder,
+    "notice": Notice,
     "acquisition": Acquisition,
+    "catalogue": SourceCatalogue,
 }
+"""Whatever workers own, in one word each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +64,7 @@ def read_figures(session: Session, *, now: datetime) -> Figures:
     """Only rows that are not final are looked at: each kind has a partial index of exactly these."""
     waiting: dict[tuple[str, str], int] = {}
     overdue: dict[str, float] = {}
-    for kind, model in _WAITING.items():
+    for kind, model in WAITING.items():
         counted = select(model.state, func.count()).where(model.next_wake_at.is_not(None)).group_by(model.state)
         waiting |= {(kind, state): count for state, count in session.execute(counted).all()}
         oldest = session.execute(select(func.min(model.next_wake_at))).scalar_one()
