@@ -50,6 +50,7 @@ def test_nothing_is_lost_and_nothing_done_twice_while_everything_is_killed(place
         report = read_ledger(stack, customers.accepted, outside)
         print(figures(stack, report, seed=seed, seconds=seconds))  # noqa: T201 - what a run of it is for
         assert report.wrong() == [], stack.log()
+        assert report.idle(deeds=deeds) == [], customers.accepted.refused
 
 
 def begin(stack: ChaosStack, receiver: Receiver) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,15 @@ def test_each_lie_about_what_the_outside_saw_is_found(stack: ChaosStack, receive
 
     driver.stage(server_material(), owner=owner(certificate_id=held.name.certificate_id))
     assert len(report_of(stack, customers, receiver).doubled) == 1
+
+
+def test_a_run_in_which_hardly_anything_happened_is_found_to_prove_nothing() -> None:
+    busy = Report(jobs=Counter(succeeded=20), deployments=30, events=99, webhooks_again=0, mails=4, mails_again=0)
+    assert busy.idle(deeds=60) == []
+    assert len(busy.idle(deeds=61)) == 1
+    for less in ({"jobs": Counter(succeeded=19)}, {"deployments": 9}, {"events": 20}, {"mails": 0}):
+        assert len(replace(busy, **less).idle(deeds=60)) == 1, less
+    assert len(replace(busy, jobs=Counter(), deployments=0, events=0, mails=0).idle(deeds=60)) == 3
 
 
 def submit(customers: Customers, numbers: list[int] | range) -> None:

@@ -79,6 +79,17 @@ class Report:
         kinds = ("lost", "untrue", "doubled", "unheard", "reminders")
         return [f"{kind}: {one}" for kind in kinds for one in getattr(self, kind)]
 
+    def idle(self, *, deeds: int) -> list[str]:
+        """Why a run of so many deeds proves little; seven of ten deeds are submissions, which nobody refuses."""
+        jobs = self.jobs.total()
+        found = [
+            (jobs * 3 >= deeds, f"{jobs} jobs of {deeds} deeds were accepted"),
+            (self.deployments >= jobs / 2, f"{self.deployments} deployments of {jobs} jobs"),
+            (self.events > jobs, f"{self.events} events of {jobs} jobs were heard"),
+            (self.mails > 0, "nobody was reminded of anything"),
+        ]
+        return [problem for is_busy, problem in found if not is_busy]
+
 
 def read_ledger(stack: ChaosStack, accepted: Accepted, outside: Outside) -> Report:
     """Hold everything against everything; run it when nothing moves any more (see :func:`unsettled`)."""
