@@ -1,4 +1,4 @@
-"""Webhook endpoints and their deliveries, as their owner manages them."""
+"""Webhook endpoints, as their owner manages them; their deliveries are in ``webhook_deliveries.py``."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ from shared.domain.identifiers import new_id
 from shared.domain.network_policy import check_url
 from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState, ReplayState, SignatureScheme
 from shared.errors import Conflict, FieldError, NotFound, Rejected
-from shared.events import log
 from shared.events.catalogue import EventType, matches
-from shared.events.log import FIRST_WAKE, Fact
-from shared.models import Account, Event, WebhookAttempt, WebhookDelivery, WebhookEndpoint, WebhookReplay, leases
+from shared.models import Account, WebhookDelivery, WebhookEndpoint, WebhookReplay
 from shared.usecases import audit, webhook_lanes, webhook_secrets
 from shared.usecases.context import Context
 from shared.usecases.declared import check_regions
 from shared.usecases.paging import Order, Page, PageRequest, read_page
 from shared.usecases.tokens import Caller
 from shared.usecases.webhook_secrets import Shown
-from shared.wakeups import Task, WakeUp
 
 MOST: Final = 100
 """Endpoints of an account, callbacks not counted. Each event is written once for each that wants it, in the transaction
@@ -60,23 +57,6 @@ class Changes:
     description: str | None = None
     enabled: bool | None = None
     disabled_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedDelivery:
-    """A delivery with its event and its attempts, oldest first."""
-
-    delivery: WebhookDelivery
-    event: Event
-    attempts: list[WebhookAttempt] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryFilters:
-    """Which deliveries to list; ``event_type`` may be a pattern."""
-
-    state: DeliveryState | None = None
-    event_type: str | None = None
 
 
 def add_callback(
@@ -254,82 +234,6 @@ def rotate_callback_secret(
     return secret
 
 
-def send_test(session: Session, caller: Caller, endpoint_id: str, *, now: datetime) -> LoggedDelivery:
-    """Send a ``webhook.test`` event to this endpoint only, whatever its filter.
-
-    Raises:
-        NotFound: none of that id in this account.
-        Conflict: the endpoint is disabled.
-    """
-    endpoint = get_webhook(session, caller.account_id, endpoint_id)
-    require_enabled(endpoint)
-    webhook_lanes.end_rest(session, endpoint.lane)
-    fact = Fact(type=EventType.WEBHOOK_TEST, data={"webhook_id": endpoint.id})
-    events = log.append(session, caller.account_id, [fact], now=now)
-    (delivery_id,) = log.deliver(session, events, endpoint_id=endpoint.id, lane=endpoint.lane, now=now)
-    return _logged(session, [session.get_one(WebhookDelivery, delivery_id)])[0]
-
-
-def list_deliveries(
-    session: Session, account_id: str, endpoint_id: str, *, page: PageRequest, filters: DeliveryFilters | None = None
-) -> Page[LoggedDelivery]:
-    """An endpoint's deliveries, newest first, each with its attempts.
-
-    Raises:
-        NotFound: no endpoint of that id in this account.
-        Rejected: the cursor is not one of this list.
-    """
-    endpoint = get_webhook(session, account_id, endpoint_id)
-    chosen = filters or DeliveryFilters()
-    statement = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint.id)
-    if chosen.state is not None:
-        statement = statement.where(WebhookDelivery.state == chosen.state)
-    if chosen.event_type is not None:
-        types = [known.value for known in EventType if matches(known, [chosen.event_type])]
-        statement = statement.join(Event, Event.id == WebhookDelivery.event_id).where(Event.type.in_(types))
-    found = read_page(session, statement, Order(id=WebhookDelivery.id, descending=True), page)
-    return Page(items=_logged(session, found.items), next_cursor=found.next_cursor)
-
-
-def get_delivery(session: Session, account_id: str, endpoint_id: str, *, delivery_id: str) -> LoggedDelivery:
-    """One delivery of an endpoint.
-
-    Raises:
-        NotFound: no such endpoint in this account, or no such delivery of it.
-    """
-    endpoint = get_webhook(session, account_id, endpoint_id)
-    delivery = _delivery(session, endpoint, delivery_id)
-    return _logged(session, [delivery])[0]
-
-
-def replay_delivery(
-    session: Session, caller: Caller, endpoint_id: str, *, delivery_id: str, now: datetime
-) -> LoggedDelivery:
-    """Send it again now, whatever became of it: same ``webhook-id``, same body, the whole retry schedule anew.
-
-    Raises:
-        NotFound: no such endpoint in this account, or no such delivery of it.
-        Conflict: the endpoint is disabled, or the delivery is on its way at this moment.
-    """
-    endpoint = get_webhook(session, caller.account_id, endpoint_id)
-    require_enabled(endpoint)
-    delivery = _delivery(session, endpoint, delivery_id)
-    if delivery.lease_until is not None and delivery.lease_until > now:
-        raise Conflict("The delivery is on its way at this moment.", code="delivery_in_flight")
-    webhook_lanes.end_rest(session, endpoint.lane)
-    delivery.state = DeliveryState.PENDING
-    delivery.attempt = 0
-    delivery.lane = endpoint.lane
-    delivery.is_replay = True
-    delivery.finished_at = None
-    delivery.fence += 1
-    leases.due(delivery, now, wake_at=now + FIRST_WAKE)
-    log.wake(session, WakeUp(Task.LANE, endpoint.lane))
-    audit.note(session, caller, "webhook.delivery_replayed", delivery.id, now=now)
-    session.flush()
-    return get_delivery(session, caller.account_id, endpoint_id, delivery_id=delivery_id)
-
-
 def check_types(types: Iterable[str]) -> None:
     """Every filter is made of small letters, ``_``, ``.`` and ``*``, and lets at least one type of event through.
 
@@ -432,29 +336,3 @@ def _switch(session: Session, endpoint: WebhookEndpoint, changes: Changes, *, no
     endpoint.disabled_reason = endpoint.disabled_at = None
     endpoint.failing_since = endpoint.warned_at = None
     webhook_lanes.forget(session, endpoint.lane)
-
-
-def _delivery(session: Session, endpoint: WebhookEndpoint, delivery_id: str) -> WebhookDelivery:
-    statement = (
-        select(WebhookDelivery)
-        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.endpoint_id == endpoint.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    delivery = session.execute(statement).scalar_one_or_none()
-    if delivery is None:
-        raise NotFound(f"There is no delivery {delivery_id} of this webhook.")
-    return delivery
-
-
-def _logged(session: Session, deliveries: Sequence[WebhookDelivery]) -> list[LoggedDelivery]:
-    events = select(Event).where(Event.id.in_([delivery.event_id for delivery in deliveries]))
-    event_by_id = {event.id: event for event in session.execute(events).scalars()}
-    tries = select(WebhookAttempt).where(WebhookAttempt.delivery_id.in_([delivery.id for delivery in deliveries]))
-    attempts: dict[str, list[WebhookAttempt]] = {delivery.id: [] for delivery in deliveries}
-    for attempt in session.execute(tries.order_by(WebhookAttempt.number)).scalars():
-        attempts[attempt.delivery_id].append(attempt)
-    return [
-        LoggedDelivery(delivery=delivery, event=event_by_id[delivery.event_id], attempts=attempts[delivery.id])
-        for delivery in deliveries
-    ]

@@ -31,9 +31,10 @@ from shared.schemas.webhooks import (
     WebhookPatchIn,
     WebhookQuery,
 )
-from shared.usecases import accounts, webhook_lag, webhook_lanes, webhooks
+from shared.usecases import accounts, webhook_deliveries, webhook_lag, webhook_lanes, webhooks
+from shared.usecases.webhook_deliveries import DeliveryFilters, LoggedDelivery
 from shared.usecases.webhook_lag import Lag
-from shared.usecases.webhooks import Changes, DeliveryFilters, LoggedDelivery, NewWebhook
+from shared.usecases.webhooks import Changes, NewWebhook
 
 blueprint = Resource("webhooks", __name__, tag="Webhooks")
 
@@ -152,7 +153,7 @@ def rotate(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueTyp
 def send_test(webhook_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
     """Send a webhook.test event to this endpoint only."""
     call = current_call()
-    delivery = webhooks.send_test(call.session, call.caller, webhook_id, now=call.now)
+    delivery = webhook_deliveries.send_test(call.session, call.caller, webhook_id, now=call.now)
     return _delivery(delivery), HTTPStatus.ACCEPTED
 
 
@@ -166,7 +167,9 @@ def deliveries(webhook_id: str, query_data: dict[str, Any]) -> ResponseReturnVal
     page = call.page(query_data)
     state = query_data["state"]
     filters = DeliveryFilters(state=state and DeliveryState(state), event_type=query_data["event_type"])
-    found = webhooks.list_deliveries(call.session, call.caller.account_id, webhook_id, page=page, filters=filters)
+    found = webhook_deliveries.list_deliveries(
+        call.session, call.caller.account_id, webhook_id, page=page, filters=filters
+    )
     return {"items": [_delivery(one) for one in found.items], "next_cursor": found.next_cursor}
 
 
@@ -176,7 +179,7 @@ def deliveries(webhook_id: str, query_data: dict[str, Any]) -> ResponseReturnVal
 def show_delivery(webhook_id: str, delivery_id: str) -> ResponseReturnValueType:
     """Look at a delivery and its attempts."""
     call = current_call()
-    found = webhooks.get_delivery(call.session, call.caller.account_id, webhook_id, delivery_id=delivery_id)
+    found = webhook_deliveries.get_delivery(call.session, call.caller.account_id, webhook_id, delivery_id=delivery_id)
     return _delivery(found)
 
 
@@ -187,7 +190,9 @@ def show_delivery(webhook_id: str, delivery_id: str) -> ResponseReturnValueType:
 def replay(webhook_id: str, delivery_id: str, json_data: dict[str, Any]) -> ResponseReturnValueType:  # noqa: ARG001 - checked to be empty
     """Send a delivery again: the same id, the same body, the whole retry schedule anew."""
     call = current_call()
-    found = webhooks.replay_delivery(call.session, call.caller, webhook_id, delivery_id=delivery_id, now=call.now)
+    found = webhook_deliveries.replay_delivery(
+        call.session, call.caller, webhook_id, delivery_id=delivery_id, now=call.now
+    )
     return _delivery(found), HTTPStatus.ACCEPTED
 
 

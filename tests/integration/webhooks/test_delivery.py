@@ -15,7 +15,7 @@ from shared.events import log
 from shared.events.catalogue import EventType
 from shared.events.log import payload
 from shared.models import Event, Purpose, Secret, WebhookDelivery, leases
-from shared.usecases import accounts, webhook_secrets, webhooks
+from shared.usecases import accounts, webhook_deliveries, webhook_secrets, webhooks
 from shared.usecases.webhook_delivery import Request
 from shared.usecases.webhook_health import GONE_REASON
 from shared.usecases.webhooks import Changes
@@ -322,7 +322,7 @@ def test_a_test_event_goes_to_one_endpoint_only_whatever_its_filter(world: World
     world.create(receiver.url, "*")
     endpoint_id, secret = world.create(receiver.url, "job.failed")
     with world.transaction() as session:
-        webhooks.send_test(session, world.caller, endpoint_id, now=world.now)
+        webhook_deliveries.send_test(session, world.caller, endpoint_id, now=world.now)
     world.deliver_waiting()
     (received,) = receiver.received
     document = verified(secret, received)
@@ -334,7 +334,7 @@ def test_a_replay_has_the_same_id_and_body_and_the_whole_schedule_anew(world: Wo
     endpoint_id, _, delivery_id = one_delivery(world, receiver)
     world.deliver(delivery_id)
     with world.transaction() as session:
-        webhooks.replay_delivery(session, world.caller, endpoint_id, delivery_id=delivery_id, now=world.now)
+        webhook_deliveries.replay_delivery(session, world.caller, endpoint_id, delivery_id=delivery_id, now=world.now)
     assert world.waiting() == [delivery_id]
     world.deliver(delivery_id)
     first, second = receiver.received

@@ -14,7 +14,7 @@ from shared.errors import Unreachable
 from shared.events import log
 from shared.models import Event
 from shared.schemas.event_data import DATA, RESERVED
-from shared.usecases import proofs, reminder_scan, rollout, webhooks
+from shared.usecases import proofs, reminder_scan, rollout, webhook_deliveries
 from shared.usecases.cancellation import cancel_job
 from shared.usecases.driver import Driver
 from shared.usecases.driver_registry import build_driver
@@ -93,7 +93,7 @@ def everything_happens(world: World) -> None:
     reminder_scan.scan(world.context, now=world.now)
     endpoint_id, _ = world.create("https://example.com/")
     with world.transaction() as session:
-        webhooks.send_test(session, world.caller, endpoint_id, now=world.now)
+        webhook_deliveries.send_test(session, world.caller, endpoint_id, now=world.now)
 
 
 def test_every_event_that_is_sent_fits_its_documented_shape(world: World) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from shared.domain.webhooks import Answer, SignatureScheme
 from shared.events.catalogue import EventType
-from shared.usecases import webhook_lanes, webhooks
+from shared.usecases import webhook_deliveries, webhook_lanes, webhooks
 from shared.usecases.webhook_delivery import Request, WebhookSender
 from tests.support.examples import running_example
 from tests.support.node import EXAMPLES, installed_examples, node
@@ -93,7 +93,9 @@ def running(request: pytest.FixtureRequest, world: World) -> Iterator[Running]:
 def replay(running: Running, delivery_id: str) -> int | None:
     world = running.world
     with world.transaction() as session:
-        webhooks.replay_delivery(session, world.caller, running.endpoint_id, delivery_id=delivery_id, now=world.now)
+        webhook_deliveries.replay_delivery(
+            session, world.caller, running.endpoint_id, delivery_id=delivery_id, now=world.now
+        )
     world.deliver_waiting()
     return world.attempts(delivery_id)[-1].status
 

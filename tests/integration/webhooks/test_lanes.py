@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from shared.domain.lanes import OUTAGE, Lane, Pace
 from shared.domain.webhooks import Answer
 from shared.models import WebhookDelivery, WebhookEndpoint, WebhookLane, leases
-from shared.usecases import webhook_lanes, webhooks
+from shared.usecases import webhook_deliveries, webhook_lanes, webhooks
 from shared.usecases.sweep import sweep
 from shared.usecases.webhook_delivery import Request, lease_of, work_in_lane
 from shared.usecases.webhook_lanes import Standing
@@ -316,7 +316,9 @@ def test_new_events_do_not_wait_for_replayed_ones(world: World, receiver: Receiv
     world.deliver_waiting()
     for delivery_id in waiting_of(world):
         with world.transaction() as session:
-            webhooks.replay_delivery(session, world.caller, endpoint_id, delivery_id=delivery_id, now=world.now)
+            webhook_deliveries.replay_delivery(
+                session, world.caller, endpoint_id, delivery_id=delivery_id, now=world.now
+            )
     happen(world, 2)
     world.deliver_waiting()
     assert sequences(receiver) == [1, 2, 3, 4, 5, 1, 2, 3]
@@ -329,7 +331,7 @@ def test_a_test_event_is_tried_at_once_though_the_receiver_rests(world: World, r
     world.deliver_waiting()
     assert len(receiver.received) == 3
     with world.transaction() as session:
-        webhooks.send_test(session, world.caller, endpoint_id, now=world.now)
+        webhook_deliveries.send_test(session, world.caller, endpoint_id, now=world.now)
     world.deliver_waiting()
     assert len(receiver.received) > 3
 

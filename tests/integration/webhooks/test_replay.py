@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from shared.domain.webhooks import DeliveryState
 from shared.events.catalogue import EventType
 from shared.models import AuditEntry, WebhookDelivery, WebhookReplay
-from shared.usecases import sweep, webhook_replay, webhooks
+from shared.usecases import sweep, webhook_deliveries, webhook_replay, webhooks
 from shared.usecases.webhook_delivery import work_in_lane
 from shared.usecases.webhook_replay import NewReplay, advance
 from shared.usecases.webhooks import Changes
@@ -127,7 +127,7 @@ def test_the_filters_of_the_endpoint_and_of_the_replay_both_count(world: World, 
     events(world, 1, EventType.DEPLOYMENT_FAILED)
     endpoint_id, _ = world.create(receiver.url, "job.*")
     with world.transaction() as session:
-        webhooks.send_test(session, world.caller, endpoint_id, now=world.now)
+        webhook_deliveries.send_test(session, world.caller, endpoint_id, now=world.now)
     run(world)
     started(world, endpoint_id, after=0, types=("*.failed",))
     run(world)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 
 from shared.errors import Transient
 from shared.models import Event, EventCounter, PeriodicRun, WebhookAttempt, WebhookDelivery
-from shared.usecases import retention, webhook_replay, webhooks
+from shared.usecases import retention, webhook_deliveries, webhook_replay
 from shared.usecases.periodic import Periodic
 from shared.usecases.retention import forget
 from shared.usecases.webhook_replay import NewReplay, advance
@@ -318,7 +318,9 @@ def test_a_delivery_replayed_meanwhile_keeps_its_event(world: World, receiver: R
         world.deliver(delivery_id)
     with ThreadPoolExecutor(1) as pool:
         with world.transaction() as session:
-            webhooks.replay_delivery(session, world.caller, endpoint_id, delivery_id=waiting[1], now=world.now)
+            webhook_deliveries.replay_delivery(
+                session, world.caller, endpoint_id, delivery_id=waiting[1], now=world.now
+            )
             forgetting = pool.submit(forget, world.context, now=world.now)
             wait_until(lambda: is_waiting(world), seconds=10, otherwise=lambda: "nobody waits for the delivery")
         assert forgetting.result() == 1

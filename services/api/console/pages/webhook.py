@@ -20,8 +20,9 @@ from shared.domain.webhooks import ROTATION_OVERLAP, DeliveryState, SignatureSch
 from shared.errors import Rejected
 from shared.models import WebhookEndpoint
 from shared.schemas.webhooks import MAX_OVERLAP, RotateIn, WebhookPatchIn
-from shared.usecases import webhook_lag, webhooks
-from shared.usecases.webhooks import Changes, DeliveryFilters
+from shared.usecases import webhook_deliveries, webhook_lag, webhooks
+from shared.usecases.webhook_deliveries import DeliveryFilters
+from shared.usecases.webhooks import Changes
 
 blueprint = Pages("webhook", __name__)
 
@@ -40,7 +41,7 @@ def show(webhook_id: str) -> str:
     visit, chosen = current_visit(), _chosen()
     endpoint = find(webhook_id)
     filters = DeliveryFilters(state=chosen["state"], event_type=chosen["type"])
-    found = webhooks.list_deliveries(
+    found = webhook_deliveries.list_deliveries(
         visit.session,
         visit.caller.account_id,
         webhook_id,
@@ -68,7 +69,7 @@ def show(webhook_id: str) -> str:
 def send_test(webhook_id: str) -> AnyResponse:
     """Send a test event, and look at its delivery."""
     visit = current_visit()
-    sent = webhooks.send_test(visit.session, visit.caller, webhook_id, now=visit.now)
+    sent = webhook_deliveries.send_test(visit.session, visit.caller, webhook_id, now=visit.now)
     return redirect(f"/webhooks/{webhook_id}/deliveries/{sent.delivery.id}", HTTPStatus.SEE_OTHER)
 
 

@@ -16,7 +16,7 @@ from services.api.console.visits import current_visit
 from services.api.console.webhooks_words import host_of
 from shared.domain.webhooks import DeliveryState
 from shared.events.log import payload
-from shared.usecases import webhooks
+from shared.usecases import webhook_deliveries
 
 blueprint = Pages("webhook_deliveries", __name__)
 
@@ -26,7 +26,7 @@ blueprint = Pages("webhook_deliveries", __name__)
 def show(webhook_id: str, delivery_id: str) -> str:
     """Look at it. While it is on its way the page looks again by itself."""
     visit, endpoint = current_visit(), find(webhook_id)
-    found = webhooks.get_delivery(visit.session, visit.caller.account_id, webhook_id, delivery_id=delivery_id)
+    found = webhook_deliveries.get_delivery(visit.session, visit.caller.account_id, webhook_id, delivery_id=delivery_id)
     return render(
         "webhook_deliveries.html",
         endpoint=endpoint,
@@ -44,6 +44,6 @@ def show(webhook_id: str, delivery_id: str) -> str:
 def replay(webhook_id: str, delivery_id: str) -> AnyResponse:
     """Send it again: the same id, the same body, the whole retry schedule anew."""
     visit = current_visit()
-    webhooks.replay_delivery(visit.session, visit.caller, webhook_id, delivery_id=delivery_id, now=visit.now)
+    webhook_deliveries.replay_delivery(visit.session, visit.caller, webhook_id, delivery_id=delivery_id, now=visit.now)
     visit.say(_("On its way again: the same id, the same body."))
     return redirect(f"/webhooks/{webhook_id}/deliveries/{delivery_id}", HTTPStatus.SEE_OTHER)
