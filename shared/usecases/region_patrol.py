@@ -16,7 +16,6 @@ from shared.config.regions import Region
 from shared.domain.circuits import Circuit
 from shared.domain.drift import DriftCode, Finding, Witness
 from shared.domain.listeners import ListenerState
-from shared.domain.retries import is_retryable
 from shared.domain.rollout import ACTIVE_DEPLOYMENTS, DeploymentState
 from shared.errors import DriverError
 from shared.events import log as events
@@ -30,10 +29,9 @@ from shared.usecases.circuits import Fuse
 from shared.usecases.context import Context
 from shared.usecases.driver import AnomalyKind, Driver, ObjectName, Ref, Snapshot, StagedObject
 from shared.usecases.listener_findings import BoundListener, bound_listeners, listener_findings
-from shared.usecases.material import material_of, owner_of
 from shared.usecases.patrol import Writer, look_soon, writer_of
 from shared.usecases.region_tools import RegionTools, Site, Superseded
-from shared.usecases.repairs import OBJECT, give_repair_back, put_listener_right, take_repair
+from shared.usecases.repairs import put_listener_right, put_object_right, still_deployed
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +111,7 @@ def _compare(context: Context, region_id: str, snapshot: Snapshot, before: Write
         concerned = [one.deployment_id for one in held if one.is_drifting or one.deployment_id in found]
         if writer_of(session, region_id, now=now) != before:
             return None
-        rows = _locked(session, concerned)
+        rows = still_deployed(session, concerned)
         if writer_of(session, region_id, now=now) != before:
             return None
         facts: dict[str, list[Fact]] = defaultdict(list)
@@ -163,20 +161,6 @@ def _held(session: Session, region_id: str) -> list[_Held]:
         )
         for deployment_id, account_id, label, is_drifting, name, fingerprint in session.execute(statement).all()
     ]
-
-
-def _locked(session: Session, deployment_ids: Sequence[str]) -> list[Deployment]:
-    """In order of id, those that are still deployed."""
-    if not deployment_ids:
-        return []
-    statement = (
-        select(Deployment)
-        .where(Deployment.id.in_(deployment_ids), Deployment.state == DeploymentState.DEPLOYED)
-        .order_by(Deployment.id)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    return list(session.execute(statement).scalars())
 
 
 def _findings(session: Session, snapshot: Snapshot, held: Iterable[_Held]) -> Found:
@@ -279,7 +263,7 @@ def _put_objects_right(context: Context, tools: RegionTools, region: Region, sna
         site = _site(context, tools, region, fence)
         try:
             driver = site.driver()
-            changes = sum([_stage_again(context, site, driver, deployment_id=each) for each in broken])
+            changes = sum([put_object_right(context, site, driver, deployment_id=each) for each in broken])
             return changes + _clear(context, site, driver)
         except Superseded:
             log.warning("region_taken_over", region=region.id, fence=fence)
@@ -308,37 +292,6 @@ def _site(context: Context, tools: RegionTools, region: Region, fence: int) -> S
         fuse=Fuse(region=region.id, fence=fence, circuit=Circuit()),
         renew=lambda: balancers.renew(context, region.id, fence, now=tools.clock()),
     )
-
-
-def _stage_again(context: Context, site: Site, driver: Driver, *, deployment_id: str) -> int:
-    """What the balancer refuses for good counts as a repair: it is tried a few times an hour, and others go on."""
-    site.stay()
-    now = site.tools.clock()
-    with context.transaction() as session:
-        rows = _locked(session, [deployment_id])
-        if not rows:
-            return 0
-        if not take_repair(rows[0], OBJECT, now=now):
-            log.warning("repair_held_back", deployment_id=deployment_id, region=site.region_id)
-            return 0
-        certificate = session.get_one(Certificate, rows[0].certificate_id)
-        material = material_of(context, session, certificate)
-    try:
-        driver.stage(material, owner=owner_of(certificate))
-    except DriverError as error:
-        if is_retryable(error):
-            _give_back(context, deployment_id, taken_at=now)
-            raise
-        log.warning("object_not_repaired", deployment_id=deployment_id, region=site.region_id, code=error.code)
-        return 0
-    log.info("object_repaired", deployment_id=deployment_id, region=site.region_id)
-    return 1
-
-
-def _give_back(context: Context, deployment_id: str, *, taken_at: datetime) -> None:
-    with context.transaction() as session:
-        for row in _locked(session, [deployment_id]):
-            give_repair_back(row, OBJECT, taken_at=taken_at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ There, so that a recovery does not make us forget them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -13,8 +14,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.domain.repairs import may_repair, recent_repairs
-from shared.models import Deployment, Listener
+from shared.domain.retries import is_retryable
+from shared.domain.rollout import DeploymentState
+from shared.errors import Unreachable
+from shared.models import Certificate, Deployment, Listener
+from shared.telemetry import describe_exception
 from shared.usecases.binding import repair_listener
+from shared.usecases.context import Context
+from shared.usecases.driver import Driver
+from shared.usecases.material import material_of, owner_of
+from shared.usecases.region_tools import Site
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +46,65 @@ def put_listener_right(session: Session, listener: Listener, *, now: datetime) -
     log.info("listener_repaired", listener_id=listener.id, region=listener.region)
     repair_listener(session, listener, now=now)
     return True
+
+
+def put_object_right(context: Context, site: Site, driver: Driver, *, deployment_id: str) -> int:
+    """Stage the deployment's object again, unless that was done too often; how many were: one or none.
+
+    One that cannot be put right keeps no other from it. What the balancer refuses for good counts as a repair: it is
+    tried a few times an hour.
+
+    Raises:
+        Superseded: somebody else holds the region by now.
+        Unreachable: nobody answers there, so the others need not be tried.
+    """
+    site.stay()
+    now = site.tools.clock()
+    try:
+        return _stage_again(context, site, driver, deployment_id=deployment_id, now=now)
+    except Exception as error:  # whatever a driver raises, or a key that does not open
+        if is_retryable(error):
+            _give_back(context, deployment_id, taken_at=now)
+        if isinstance(error, Unreachable):
+            raise
+        exception = describe_exception(error)
+        log.warning("object_not_repaired", deployment_id=deployment_id, region=site.region_id, exception=exception)
+        return 0
+
+
+def _stage_again(context: Context, site: Site, driver: Driver, *, deployment_id: str, now: datetime) -> int:
+    with context.transaction() as session:
+        rows = still_deployed(session, [deployment_id])
+        if not rows:
+            return 0
+        if not take_repair(rows[0], OBJECT, now=now):
+            log.warning("repair_held_back", deployment_id=deployment_id, region=site.region_id)
+            return 0
+        certificate = session.get_one(Certificate, rows[0].certificate_id)
+        material = material_of(context, session, certificate)
+    driver.stage(material, owner=owner_of(certificate))
+    log.info("object_repaired", deployment_id=deployment_id, region=site.region_id)
+    return 1
+
+
+def _give_back(context: Context, deployment_id: str, *, taken_at: datetime) -> None:
+    with context.transaction() as session:
+        for row in still_deployed(session, [deployment_id]):
+            give_repair_back(row, OBJECT, taken_at=taken_at)
+
+
+def still_deployed(session: Session, deployment_ids: Sequence[str]) -> list[Deployment]:
+    """In order of id, those that are still deployed."""
+    if not deployment_ids:
+        return []
+    statement = (
+        select(Deployment)
+        .where(Deployment.id.in_(deployment_ids), Deployment.state == DeploymentState.DEPLOYED)
+        .order_by(Deployment.id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )
+    return list(session.execute(statement).scalars())
 
 
 def take_repair(deployment: Deployment, thing: str, *, now: datetime) -> bool:

@@ -10,8 +10,8 @@ from structlog.testing import capture_logs
 
 from shared.domain.certificates import CertificateType
 from shared.domain.repairs import FIRST_PAUSE
-from shared.errors import Busy, OutcomeUnknown, QuotaExceeded, Unreachable
-from shared.models import Balancer, Deployment, Event, Listener
+from shared.errors import Busy, OutcomeUnknown, QuotaExceeded, Replan, Unreachable
+from shared.models import Balancer, Deployment, Event, Listener, Secret
 from shared.usecases import balancers
 from shared.usecases.driver import Listener as BoundListener
 from shared.usecases.driver import ObjectName, Owner
@@ -159,6 +159,38 @@ def test_a_repair_that_a_busy_balancer_did_not_make_is_tried_at_the_next_patrol(
         assert driver(fleet, REPAIRED).snapshot().objects == ()
     after_a_period(fleet)
     assert len(driver(fleet, REPAIRED).snapshot().objects) == 1
+
+
+@pytest.mark.parametrize("error", [Busy, OutcomeUnknown, Replan, ValueError])
+def test_one_object_that_cannot_be_put_back_now_keeps_no_other_from_it(fleet: Fleet, error: type[Exception]) -> None:
+    for number in range(3):
+        deployed(fleet, f"shop{number}.example.com", region=REPAIRED)
+    balancer(REPAIRED).wipe()
+    balancer(REPAIRED).faults.add("stage", error)
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 2
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 3
+
+
+def test_an_object_whose_key_no_longer_opens_keeps_no_other_from_being_put_back(fleet: Fleet) -> None:
+    first, _ = [deployed(fleet, f"shop{number}.example.com", region=REPAIRED) for number in range(2)]
+    with fleet.transaction() as session:
+        session.execute(update(Secret).where(Secret.subject_id == first).values(ciphertext=b"changed"))
+    balancer(REPAIRED).wipe()
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 1
+
+
+def test_a_balancer_that_does_not_answer_is_not_asked_for_each_object(fleet: Fleet) -> None:
+    for number in range(2):
+        deployed(fleet, f"shop{number}.example.com", region=REPAIRED)
+    balancer(REPAIRED).wipe()
+    balancer(REPAIRED).faults.add("stage", Unreachable)
+    after_a_period(fleet)
+    assert driver(fleet, REPAIRED).snapshot().objects == ()
+    after_a_period(fleet)
+    assert len(driver(fleet, REPAIRED).snapshot().objects) == 2
 
 
 def test_a_repair_that_is_refused_for_good_counts_and_others_go_on(fleet: Fleet) -> None:
