@@ -7,6 +7,7 @@ generations are kept for readers that are still in them, but hold no object that
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -201,12 +202,27 @@ def _room_for(place: Generations, generation: int) -> Path:
     past = [place.numbered / str(number) for number in place.numbers() if number <= generation - place.keep]
     for directory in past[:-1]:
         shutil.rmtree(directory)
-    if not past:
+    if past and _is_renamed(past[-1], building):
+        (building / MANIFEST).unlink(missing_ok=True)
+    else:
         building.mkdir(mode=0o700)
-        return building
-    past[-1].rename(building)
-    (building / MANIFEST).unlink(missing_ok=True)
     return building
+
+
+def _is_renamed(directory: Path, following: Path) -> bool:
+    """Whether it could be; otherwise it is gone.
+
+    A directory that lies in a lower layer of an overlay, as one in a container's image does, cannot be renamed (Linux,
+    Documentation/filesystems/overlayfs, "Renaming directories").
+    """
+    try:
+        directory.rename(following)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.rmtree(directory)
+        return False
+    return True
 
 
 def _take_over(standing: Path | None, building: Path, unchanged: AbstractSet[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import resource
@@ -182,6 +183,25 @@ class TestFiles:
         assert len(linked) == 2 * 2  # what came since the generation in whose directory it was built: b and c
         assert kinds(path) == set()
         assert len(driver(path).snapshot().objects) == 44
+
+    def test_an_old_generation_that_cannot_be_renamed_is_removed(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As one in a lower layer of an overlay: the directory came with a container's image."""
+        for number in range(4):
+            stage(path, f"cert_{number}")
+        rename = os.rename
+
+        def overlaid(source: Path, target: Path) -> None:
+            if Path(source).name.isdecimal():
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", overlaid)
+        assert stage(path, "cert_4").created
+        assert {place.name for place in (path / "generations").iterdir()} == {"3", "4", "5"}
+        assert len(driver(path).snapshot().objects) == 5
+        assert kinds(path) == set()
 
 
 class TestRetiring:
