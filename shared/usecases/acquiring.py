@@ -24,7 +24,7 @@ from shared.errors import DriverError, OutcomeUnknown, Unsupported
 from shared.events.log import FIRST_WAKE, wake
 from shared.models import Acquisition, Certificate, Job, leases
 from shared.telemetry import describe_exception
-from shared.usecases import submission, validation
+from shared.usecases import attempts, submission, validation
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
 from shared.usecases.source import Content, Renewal, Source
@@ -197,7 +197,7 @@ def _record_failure(context: Context, plan: _Plan, error: Exception, *, now: dat
 
 
 def _put_off(context: Context, plan: _Plan, error: Exception, *, after: timedelta, now: datetime) -> None:
-    document = _document(error, retryable=True) | {"next_attempt_at": (now + after).isoformat()}
+    document = attempts.postponed(_document(error, retryable=True), now + after)
     with context.transaction() as session:
         row = _owned(session, plan)
         row.error, row.updated_at = document, now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,10 +10,11 @@ from typing import Any, Final
 from sqlalchemy import func, null, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from shared.config.regions import RetryLimits
 from shared.domain.attempts import AttemptAction, AttemptOutcome
 from shared.domain.identifiers import new_id
 from shared.domain.listeners import ListenerState
-from shared.domain.retries import is_retryable
+from shared.domain.retries import Decision, after_failure, is_retryable
 from shared.domain.rollout import Intent
 from shared.errors import CertfleetError
 from shared.models import Attempt, Deployment, Job, JobListener, Listener
@@ -37,6 +39,11 @@ def error_document(error: Exception, *, retryable: bool) -> dict[str, Any]:
     if is_retryable(error) and not retryable:
         document["message"] = f"{error.message} Attempts, or the time for them, are used up."
     return document
+
+
+def postponed(document: dict[str, Any], at: datetime) -> dict[str, Any]:
+    """The error of a row that is tried again, with when."""
+    return {**document, "next_attempt_at": at.isoformat().replace("+00:00", "Z")}
 
 
 def of_deployment(deployment: Deployment, *, now: datetime) -> Attempt:
@@ -89,7 +96,20 @@ def lost(session: Session, row: Deployment | Listener, *, now: datetime) -> bool
     return bool(session.execute(ended.execution_options(synchronize_session=False)).all())
 
 
-def elapsed(session: Session, row: Deployment | Listener, *, now: datetime) -> timedelta:
+def decide(
+    session: Session, row: Deployment | Listener, error: Exception, *, limits: RetryLimits, now: datetime
+) -> Decision:
+    """Whether the row is tried again after its attempt ended with ``error``, by its region's limits."""
+    return after_failure(
+        error,
+        attempt=row.attempt,
+        chance=random.random(),  # noqa: S311 - jitter, not a secret
+        limits=limits,
+        elapsed=_elapsed(session, row, now=now),
+    )
+
+
+def _elapsed(session: Session, row: Deployment | Listener, *, now: datetime) -> timedelta:
     """How long the row's job has been trying."""
     first = select(func.min(Attempt.started_at)).where(
         Attempt.job_id == row.job_id, _subject(type(row)) == row.id, Attempt.number <= row.attempt

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.domain.listeners import ListenerShape, ListenerState
-from shared.domain.retries import after_failure
 from shared.domain.rollout import FINAL_JOBS, DeploymentState, JobState, ServedState
 from shared.domain.served import Verdict
 from shared.errors import CertfleetError, OutcomeUnknown, Unsupported
@@ -289,13 +286,7 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
         listener = _owned(session, plan)
         if listener is None:
             return
-        decision = after_failure(
-            error,
-            attempt=listener.attempt,
-            chance=random.random(),  # noqa: S311 - jitter, not a secret
-            limits=site.retry_limits,
-            elapsed=attempts.elapsed(session, listener, now=now),
-        )
+        decision = attempts.decide(session, listener, error, limits=site.retry_limits, now=now)
         listener.error = error_document(error, retryable=decision.retry)
         listener.updated_at = now
         if decision.retry:
@@ -310,8 +301,7 @@ def _record_failure(context: Context, site: Site, plan: _Plan, error: Exception)
 
 
 def _try_again(session: Session, listener: Listener, at: datetime, *, is_unbinding: bool) -> None:
-    error: dict[str, Any] = dict(listener.error or {})
-    listener.error = {**error, "next_attempt_at": at.isoformat().replace("+00:00", "Z")}
+    listener.error = attempts.postponed(listener.error or {}, at)
     listener.state = ListenerState.UNBINDING if is_unbinding else ListenerState.PENDING
     leases.due(listener, at)
     answer = session.get_one(JobListener, (listener.job_id, listener.id))

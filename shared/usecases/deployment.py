@@ -8,7 +8,6 @@ transaction what comes next (``steps.py``).
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +16,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from shared.domain.certificates import Material
-from shared.domain.retries import after_failure, is_retryable
+from shared.domain.retries import is_retryable
 from shared.domain.rollout import DeploymentState, Intent
 from shared.errors import Corrupt, DriverError, OutcomeUnknown
 from shared.events import log as events
@@ -222,13 +221,7 @@ def _record_failure(context: Context, site: Site, plan: Plan, error: Exception) 
 
 def _retry_or_fail(session: Session, site: Site, deployment: Deployment, plan: Plan, error: Exception) -> None:
     now = site.tools.clock()
-    decision = after_failure(
-        error,
-        attempt=deployment.attempt,
-        chance=random.random(),  # noqa: S311 - jitter, not a secret
-        limits=site.retry_limits,
-        elapsed=attempts.elapsed(session, deployment, now=now),
-    )
+    decision = attempts.decide(session, deployment, error, limits=site.retry_limits, now=now)
     is_cancelled = decision.retry and _is_cancelled(session, plan)
     is_over = not decision.retry or (is_cancelled and has_moved(deployment))
     document = error_document(error, retryable=not is_over)
@@ -238,7 +231,7 @@ def _retry_or_fail(session: Session, site: Site, deployment: Deployment, plan: P
         settlement.settle_region(session, plan.job_id, fact, now=now)
         return
     next_attempt_at = now if is_cancelled else now + decision.after
-    deployment.error = {**document, "next_attempt_at": next_attempt_at.isoformat().replace("+00:00", "Z")}
+    deployment.error = attempts.postponed(document, next_attempt_at)
     deployment.state = DeploymentState.REMOVING if plan.intent is Intent.REMOVE else DeploymentState.PENDING
     leases.due(deployment, next_attempt_at)
     attempts.failed(session, deployment, now=now)
