@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import psycopg
 import pytest
 
 from shared.domain.reminders import DAY
@@ -13,8 +12,8 @@ from shared.domain.scopes import Scope
 from shared.usecases.account_settings import change_settings
 from shared.usecases.reminder_scan import scan
 from tests.support.api import Api, answer, codes
+from tests.support.locks import wait_until_somebody_waits_for_a_lock
 from tests.support.reminders import add_certificate, notices
-from tests.support.stack import wait_until
 
 PATH = "/v1/account"
 
@@ -129,20 +128,14 @@ def test_a_certificate_takes_thresholds_of_its_own_and_gives_them_to_its_success
     assert answer(api.client.patch(path, {"reminder_thresholds": None}))["reminder_thresholds"] is None
 
 
-def test_of_two_accounts_that_want_a_name_at_once_one_gets_it(api: Api, database_url: str) -> None:
+def test_of_two_accounts_that_want_a_name_at_once_one_gets_it(api: Api) -> None:
     other = api.account("other")
     with ThreadPoolExecutor(1) as pool:
         with api.fleet.transaction() as session:
             change_settings(api.fleet.context, session, api.fleet.caller, {"name": "Shop"}, now=api.fleet.now)
             session.flush()
             second = pool.submit(other.patch, PATH, {"name": "Shop"})
-            wait_until(lambda: is_somebody_waiting(database_url), seconds=30, otherwise=lambda: "nobody waits")
+            wait_until_somebody_waits_for_a_lock(api.fleet)
         refused = second.result()
 
     assert (refused.status_code, answer(refused)["code"]) == (409, "account_exists")
-
-
-def is_somebody_waiting(database_url: str) -> bool:
-    asked = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        return connection.execute(asked).fetchone() is not None

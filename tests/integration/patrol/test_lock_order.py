@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
-
-from sqlalchemy import text
 
 from shared.domain.rollout import JobState
 from shared.models import Deployment, Listener
@@ -14,10 +11,10 @@ from shared.usecases.replacement import NewContent, replace_certificate
 from tests.support import pki
 from tests.support.fleet import Fleet
 from tests.support.listeners import add_listener, listener_of
+from tests.support.locks import PATIENCE_SECONDS, wait_until_somebody_waits_for_a_lock
 from tests.support.patrols import TOLD, bound, deployment_of
 
 HOST: Final = "shop.example.com"
-PATIENCE_SECONDS: Final = 20.0
 
 
 def replaced(fleet: Fleet, certificate_id: str) -> str:
@@ -56,16 +53,3 @@ def test_a_binding_waits_for_a_patrol_that_holds_the_deployment_and_then_finishe
         worker.result(PATIENCE_SECONDS)
     assert listener_of(fleet, second).attempt == 1
     assert listener_of(fleet, second).served == "match"
-
-
-def wait_until_somebody_waits_for_a_lock(fleet: Fleet) -> None:
-    waiting = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with fleet.transaction() as session:
-            if session.execute(waiting).scalar_one():
-                return
-        time.sleep(0.01)
-    raise AssertionError("nobody waits for a lock")

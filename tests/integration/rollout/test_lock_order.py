@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from shared.domain.certificates import CertificateState
 from shared.domain.rollout import JobState
@@ -17,8 +15,7 @@ from shared.usecases import rollout
 from shared.usecases.browsing import find_certificate
 from shared.usecases.validation import validate_job
 from tests.support.fleet import REGIONS, Fleet, server_upload
-
-PATIENCE_SECONDS: Final = 20.0
+from tests.support.locks import PATIENCE_SECONDS, wait_until_somebody_waits_for_a_lock
 
 
 def being_validated(fleet: Fleet) -> tuple[str, str]:
@@ -52,16 +49,3 @@ def test_a_request_that_holds_the_certificate_lets_the_worker_wait_and_then_fini
 
     assert fleet.job(job_id).state == JobState.SUCCEEDED
     assert fleet.certificate(certificate_id).state == ends_as
-
-
-def wait_until_somebody_waits_for_a_lock(fleet: Fleet) -> None:
-    waiting = text(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with fleet.transaction() as session:
-            if session.execute(waiting).scalar_one():
-                return
-        time.sleep(0.01)
-    pytest.fail("the worker never came to the certificate")
