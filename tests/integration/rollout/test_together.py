@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from services.worker.drivers.directory import DirectoryDriver
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Busy, InvalidMaterial
-from shared.models import Deployment, Event, JobDeployment
+from shared.models import Deployment, Event, JobDeployment, leases
 from shared.usecases import balancers
 from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.driver_registry import build_driver
@@ -22,6 +24,7 @@ from shared.usecases.region_work import work_in_region
 from shared.usecases.validation import validate_job
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, server_upload
+from tests.support.locks import PATIENCE_SECONDS, wait_until_somebody_waits_for_a_lock
 
 REGION = "cn-hangzhou"
 
@@ -185,6 +188,38 @@ def test_a_region_that_is_worked_on_is_not_woken_and_what_became_due_there_is_do
     fleet.driver_for = lambda region: Overtaken(build_driver(region), [])  # type: ignore[assignment,return-value] # delegates
     work_in_region(fleet.context, fleet.tools, REGION)
     assert states(fleet, made) == [("succeeded", "deployed")] * 2
+
+
+def test_a_holder_that_waits_for_whoever_makes_something_due_sees_it(fleet: Fleet) -> None:
+    """It takes the time after that wait: what became due meanwhile is due, and nobody was woken for it."""
+    made = submit(fleet, 2)
+    last = fleet.deployments(made[1][1])[REGION].id
+    put_off(fleet, last, timedelta(hours=1))
+    is_at_work, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(Watched):
+        def stage(self, material: Material, *, owner: Owner) -> Staged:
+            is_at_work.set()
+            may_go_on.wait(PATIENCE_SECONDS)
+            return self.inner.stage(material, owner=owner)
+
+    fleet.driver_for = lambda region: Slow(build_driver(region), [])  # type: ignore[assignment,return-value] # delegates
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(work_in_region, fleet.context, fleet.tools, REGION)
+        assert is_at_work.wait(PATIENCE_SECONDS)
+        with fleet.transaction() as request:
+            assert balancers.unattended(request, [REGION], now=fleet.now) == []
+            may_go_on.set()
+            wait_until_somebody_waits_for_a_lock(fleet)
+            fleet.pass_time(timedelta(seconds=1))
+            leases.due(request.get_one(Deployment, last), fleet.now)
+        holder.result(PATIENCE_SECONDS)
+    assert states(fleet, made) == [("succeeded", "deployed")] * 2
+
+
+def put_off(fleet: Fleet, deployment_id: str, step: timedelta) -> None:
+    with fleet.transaction() as session:
+        leases.due(session.get_one(Deployment, deployment_id), fleet.now + step)
 
 
 def test_a_region_is_woken_while_a_step_through_it_is_on_its_way(fleet: Fleet) -> None:
