@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from shared.domain.rollout import CANCELLED
 from shared.errors import Conflict, OutcomeUnknown
-from shared.models import AuditEntry, Certificate, Deployment, Listener
+from shared.models import AuditEntry, Certificate, Deployment, Listener, leases
 from shared.usecases import rollout
 from shared.usecases.validation import validate_job
 from tests.support.cancelling import (
@@ -190,3 +191,27 @@ def test_cancel_against_a_removal_and_whoever_asks_for_something_else(fleet: Fle
     settle_down(fleet)
     must_be_over(fleet, job_id)
     assert fleet.certificate(certificate_id).state == "valid"
+
+
+@pytest.mark.parametrize("model", [Deployment, Listener], ids=["deployment", "listener"])
+def test_whoever_was_paused_at_a_row_that_was_stopped_meanwhile_writes_no_more(fleet: Fleet, model: type[Any]) -> None:
+    row_id, job_id = waiting_listener(fleet) if model is Listener else waiting_deployment(fleet)
+    lease = fleet.context.settings.lease
+    with fleet.transaction() as session:
+        stale = leases.claim(session, model, row_id, now=fleet.now, lease=lease)
+    assert stale is not None
+    fleet.pass_time(lease)
+    assert cancel(fleet, job_id) == "cancelled"
+    with fleet.transaction() as session:
+        assert leases.owned(session, model, row_id, fence=stale) is None
+
+
+def waiting_deployment(fleet: Fleet) -> tuple[str, str]:
+    """Its id, and its job's."""
+    job_id, certificate_id = validated(fleet)
+    return fleet.deployments(certificate_id)[FIRST].id, job_id
+
+
+def waiting_listener(fleet: Fleet) -> tuple[str, str]:
+    listener_id = add_listener(fleet, FIRST, [HOST], server=deployed(fleet))
+    return listener_id, listener_of(fleet, listener_id).job_id
