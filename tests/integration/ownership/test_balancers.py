@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, Self
 
+import pytest
 from sqlalchemy import select
 
 from shared.config.regions import Region
@@ -120,3 +121,18 @@ def test_whoever_was_overtaken_at_work_begins_nothing_more_in_the_region(fleet: 
     rows = [fleet.deployments(certificate_id)[REGION] for certificate_id in certificates]
     assert sorted(row.attempt for row in rows) == [0, 1]
     assert held_until(fleet) == fleet.now + LEASE
+
+
+def test_whoever_is_thrown_out_of_its_work_leaves_the_region_to_others_at_once(fleet: Fleet) -> None:
+    submit(fleet, 1)
+
+    class Ended(BaseException):
+        """Nobody catches it on the way."""
+
+    def driver_for(_declared: Region) -> Driver:
+        raise Ended
+
+    fleet.driver_for = driver_for
+    with pytest.raises(Ended):
+        work_in_region(fleet.context, fleet.tools, REGION)
+    assert held_until(fleet) is None
