@@ -31,7 +31,7 @@ class Together(Generic[Q, A]):
         self._waiting.append((question, mine))
         with self._serving:
             if not mine.done():
-                _serve(self._take(), serve)
+                _serve_all(self._take(), serve)
         return mine.result()
 
     @property
@@ -43,9 +43,20 @@ class Together(Generic[Q, A]):
         return [self._waiting.popleft() for _ in range(len(self._waiting))]
 
 
+def _serve_all(asked: Sequence[tuple[Q, Future[A]]], serve: Callable[[Sequence[Q]], Sequence[A]]) -> None:
+    """As :func:`_serve`; nobody goes on waiting when the thread that serves is ended meanwhile."""
+    try:
+        _serve(asked, serve)
+    except BaseException as ending:
+        for _, future in asked:
+            if not future.done():
+                future.set_exception(ending)
+        raise
+
+
 def _serve(asked: Sequence[tuple[Q, Future[A]]], serve: Callable[[Sequence[Q]], Sequence[A]]) -> None:
     try:
-        answers = serve([question for question, _ in asked])
+        answered = list(zip(asked, serve([question for question, _ in asked]), strict=True))
     except Exception as error:  # noqa: BLE001 - raised again in the thread that asked
         if len(asked) == 1:
             asked[0][1].set_exception(error)
@@ -53,9 +64,5 @@ def _serve(asked: Sequence[tuple[Q, Future[A]]], serve: Callable[[Sequence[Q]], 
         for each in asked:
             _serve([each], serve)
         return
-    except BaseException as ending:
-        for _, future in asked:
-            future.set_exception(ending)
-        raise
-    for (_, future), answer in zip(asked, answers, strict=True):
+    for (_, future), answer in answered:
         future.set_result(answer)

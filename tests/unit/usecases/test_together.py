@@ -63,6 +63,24 @@ def test_nobody_waits_for_ever_when_the_serving_thread_is_ended() -> None:
         assert isinstance(each.exception(timeout=30), SystemExit)
 
 
+def test_nobody_waits_for_ever_when_the_serving_thread_is_ended_while_it_serves_each_by_itself() -> None:
+    def refuse(numbers: Sequence[int]) -> BaseException | None:
+        if len(numbers) > 1:
+            return ValueError("not all of you")
+        return SystemExit(1) if len(serving.strokes) == 4 else None
+
+    serving = Serving(refuse=refuse)
+    answers = all_at_once(serving)
+    assert all(each.done() for each in answers)
+    assert sum(isinstance(each.exception(), SystemExit) for each in answers) >= MANY - 2
+
+
+def test_an_answer_too_few_is_an_error_for_everybody_and_keeps_nobody_waiting() -> None:
+    together: Together[int, int] = Together()
+    with pytest.raises(ValueError, match="shorter"):
+        together.ask(1, lambda _: [])
+
+
 def all_at_once(serving: Serving) -> list[Future[int]]:
     """The first is being served; the others come meanwhile; then it is let go."""
     together: Together[int, int] = Together()
