@@ -57,7 +57,7 @@ def work_in_region(context: Context, tools: RegionTools, region_id: str) -> None
 
 
 def _take(context: Context, step: Step) -> Step:
-    """Do what the step says; the next one."""
+    """Do what the step says, while the region is ours; the next one."""
     began = time.monotonic()
     if step.listener_id is not None:
         work_on_listener(context, step.site, step.listener_id)
@@ -65,10 +65,17 @@ def _take(context: Context, step: Step) -> Step:
     delivered: list[Delivered] = []
     while plans:
         delivered = work_on(context, step.site, plans)
-        if plans and delivered:  # what is delivered is answered before another call to the balancer
-            _go_on(context, step.site, delivered, limit=None)
+        if plans and not _is_ours_still(context, step.site, delivered):
+            return Step(site=step.site, is_over=True)
     seconds_each = (time.monotonic() - began) / max(len(step.plans), 1)
     return _go_on(context, step.site, delivered, limit=_fitting(seconds_each, context.settings.lease))
+
+
+def _is_ours_still(context: Context, site: Site, delivered: Sequence[Delivered]) -> bool:
+    """Before another call to the balancer, which need not know its newest writer: what is delivered is answered."""
+    if not delivered:
+        return site.renew()
+    return not _go_on(context, site, delivered, limit=None).is_over
 
 
 def _go_on(context: Context, site: Site, delivered: Sequence[Delivered], *, limit: int | None) -> Step:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from shared.errors import Busy
 from shared.models import Event
 from shared.usecases import rollout, steps
 from shared.usecases.deployment import work_on
-from shared.usecases.driver import Driver, Owner, Staged
+from shared.usecases.driver import Driver, Owner, Ref, Staged
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.region_work import work_in_region
 from shared.usecases.steps import Arrival, Step, Turn
@@ -91,6 +91,42 @@ def delivered(fleet: Fleet) -> Turn:
     done = work_on(fleet.context, step.site, deque(step.plans))
     assert len(done) == 1
     return Turn(site=step.site, delivered=done, limit=1)
+
+
+@pytest.mark.parametrize("slow", ["stage", "retire"])
+def test_who_loses_the_region_in_a_batch_does_nothing_more_of_it(fleet: Fleet, slow: str) -> None:
+    """A balancer that keeps no record of its newest writer would do all of it, and twice."""
+    removed = [certificate_id for _, certificate_id in submit(fleet, 3)]
+    work_in_region(fleet.context, fleet.tools, REGION)
+    submit(fleet, 2 if slow == "stage" else 0)
+    for certificate_id in removed:
+        fleet.pass_time(timedelta(milliseconds=1))
+        validate_job(fleet.context, fleet.change(rollout.remove_region, certificate_id, REGION), now=fleet.now)
+    retired: list[str] = []
+
+    class Overtaken(Closed):
+        calls = 0
+
+        def stage(self, material: Material, *, owner: Owner) -> Staged:
+            self.overtake("stage")
+            return self.inner.stage(material, owner=owner)
+
+        def retire(self, ref: Ref) -> bool:
+            retired.append(ref.name.certificate_id)
+            self.overtake("retire")
+            return self.inner.retire(ref)
+
+        def overtake(self, verb: str) -> None:
+            """In the second batch, whose first change takes longer than a lease."""
+            Overtaken.calls += verb == slow
+            if (verb, Overtaken.calls) == (slow, 2):
+                fleet.pass_time(fleet.context.settings.lease + timedelta(seconds=1))
+                work_in_region(fleet.context, fleet.tools, REGION)
+
+    fleet.driver_for = lambda region: Overtaken(build_driver(region))  # type: ignore[assignment,return-value] # delegates
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert Counter(retired) == Counter(removed) + Counter(removed[1:2] if slow == "retire" else [])
+    assert {fleet.deployments(each)[REGION].state for each in removed} == {"removed"}
 
 
 def test_a_retry_has_its_turn_though_more_becomes_due_all_the_time(fleet: Fleet) -> None:
