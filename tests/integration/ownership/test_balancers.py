@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Self
 
@@ -19,6 +20,7 @@ from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.region_work import work_in_region
 from shared.usecases.stopping import Stopping, hand_back
+from shared.usecases.sweep import sweep
 from shared.usecases.validation import validate_job
 from tests.support.fleet import Fleet, server_upload
 from tests.support.leased import REGION
@@ -136,3 +138,18 @@ def test_whoever_is_thrown_out_of_its_work_leaves_the_region_to_others_at_once(f
     with pytest.raises(Ended):
         work_in_region(fleet.context, fleet.tools, REGION)
     assert held_until(fleet) is None
+
+
+def test_a_process_that_ends_leaves_what_is_due_to_the_next_sweep_though_it_took_the_wake_up_itself(
+    fleet: Fleet,
+) -> None:
+    (certificate_id,) = submit(fleet, 1)
+    ending = replace(fleet.tools, stopping=Stopping())
+    ending.stopping.ask()
+    work_in_region(fleet.context, ending, REGION)
+    assert fleet.deployments(certificate_id)[REGION].attempt == 0
+    assert held_until(fleet) is None
+    fleet.room.waiting.clear()
+    sweep(fleet.context, now=fleet.now)
+    fleet.run()
+    assert fleet.deployments(certificate_id)[REGION].state == "deployed"
