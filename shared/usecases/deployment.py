@@ -33,7 +33,7 @@ from shared.usecases.material import opened, owner_of
 from shared.usecases.region_tools import Site, Superseded
 from shared.usecases.settlement import Delivered
 from shared.usecases.switching import Owned, Switch
-from shared.usecases.undoing import Begun, undo_deployment
+from shared.usecases.undoing import undo_deployment
 from shared.wakeups import Task, WakeUp
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ def answer(session: Session, delivered: Sequence[Delivered], *, now: datetime) -
 
 def _work_on(context: Context, site: Site, plan: Plan) -> list[Delivered]:
     if plan.is_cancelled:
-        undo_deployment(context, site, _begun(plan))
+        undo_deployment(context, site, plan)
         return []
     try:
         result = _act(context, site, plan)
@@ -78,18 +78,6 @@ def _work_on(context: Context, site: Site, plan: Plan) -> list[Delivered]:
             return [result]
         _record_success(context, site, plan, result)
     return []
-
-
-def _begun(plan: Plan) -> Begun:
-    return Begun(
-        deployment_id=plan.deployment_id,
-        fence=plan.fence,
-        job_id=plan.job_id,
-        certificate=plan.certificate,
-        intent=plan.intent,
-        attempt=plan.attempt,
-        switch=plan.switch,
-    )
 
 
 def _stage_together(context: Context, site: Site, plans: Sequence[Plan]) -> list[Delivered]:

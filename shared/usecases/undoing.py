@@ -15,26 +15,12 @@ from shared.telemetry import describe_exception
 from shared.usecases import settlement, switching
 from shared.usecases.attempts import error_document
 from shared.usecases.context import Context
+from shared.usecases.deployment_plans import Plan
 from shared.usecases.driver import ObjectName, Ref
-from shared.usecases.material import material_of, owner_of
+from shared.usecases.material import opened, owner_of
 from shared.usecases.region_tools import Site, Superseded
-from shared.usecases.switching import Switch
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
-    """A deployment as it was claimed after its job had been cancelled; ``attempt`` attempts were made before."""
-
-    deployment_id: str
-    fence: int
-    job_id: str
-    certificate: Certificate
-    """Read, not tracked: its content never changes."""
-    intent: Intent
-    attempt: int
-    switch: Switch | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,68 +33,68 @@ class _Left:
     """Why a removal that may have been carried out could not be undone."""
 
 
-def undo_deployment(context: Context, site: Site, begun: Begun) -> None:
+def undo_deployment(context: Context, site: Site, plan: Plan) -> None:
     """Take a half-made deployment away, put a half-removed object back; then the region has answered.
 
+    ``plan``: of a row that was claimed after its job had been cancelled; ``attempt`` attempts were made before.
     A removal that cannot be undone is ``failed`` with the reason: nobody knows what the balancer holds.
     """
     try:
-        left = _undo(context, site, begun)
+        left = _undo(context, site, plan)
     except Superseded:
-        log.info("deployment_superseded", deployment_id=begun.deployment_id, fence=begun.fence)
+        log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
         return
     with context.transaction() as session:
-        session.get_one(Certificate, begun.certificate.id, with_for_update={"key_share": True})
-        deployment = leases.owned(session, Deployment, begun.deployment_id, fence=begun.fence)
+        session.get_one(Certificate, plan.certificate.id, with_for_update={"key_share": True})
+        deployment = leases.owned(session, Deployment, plan.deployment_id, fence=plan.fence)
         if deployment is None:
-            log.info("deployment_superseded", deployment_id=begun.deployment_id, fence=begun.fence)
+            log.info("deployment_superseded", deployment_id=plan.deployment_id, fence=plan.fence)
             return
         _settle(session, deployment, left, now=site.tools.clock())
 
 
-def _undo(context: Context, site: Site, begun: Begun) -> _Left:
-    if not begun.attempt:
+def _undo(context: Context, site: Site, plan: Plan) -> _Left:
+    if not plan.attempt:
         return _Left()
-    if begun.intent is Intent.REMOVE:
-        return _put_back(context, site, begun)
-    return _take_away(context, site, begun)
+    if plan.intent is Intent.REMOVE:
+        return _put_back(context, site, plan)
+    return _take_away(context, site, plan)
 
 
-def _put_back(context: Context, site: Site, begun: Begun) -> _Left:
+def _put_back(context: Context, site: Site, plan: Plan) -> _Left:
     """Stage the object again, if it was deployed before: an attempt to remove it may have succeeded unheard."""
     with context.transaction() as session:
-        answer = session.get_one(JobDeployment, (begun.job_id, begun.deployment_id))
-        if (answer.before or {}).get("state") != DeploymentState.DEPLOYED:
-            return _Left()
-        material = material_of(context, session, begun.certificate)
+        answer = session.get_one(JobDeployment, (plan.job_id, plan.deployment_id))
+    if (answer.before or {}).get("state") != DeploymentState.DEPLOYED:
+        return _Left()
+    material = opened(context.vault, plan.certificate, plan.key)
     try:
-        return _Left(held=site.driver().stage(material, owner=owner_of(begun.certificate)).ref)
+        return _Left(held=site.driver().stage(material, owner=owner_of(plan.certificate)).ref)
     except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
-        _log(begun, site, error)
+        _log(plan, site, error)
         return _Left(error=error)
 
 
-def _take_away(context: Context, site: Site, begun: Begun) -> _Left:
+def _take_away(context: Context, site: Site, plan: Plan) -> _Left:
     """Listeners serve what they served before, and the new object goes; what cannot go keeps its quota slot."""
     doubt = OutcomeUnknown("Cancelled.", code=CANCELLED)
     try:
         driver = site.driver()
-        with context.transaction() as session:
-            material = material_of(context, session, begun.certificate)
-        name = ObjectName.of(material, owner_of(begun.certificate))
-        if begun.switch is not None:
-            switching.undo(context, site, driver, begun.switch)
+        material = opened(context.vault, plan.certificate, plan.key)
+        name = ObjectName.of(material, owner_of(plan.certificate))
+        if plan.switch is not None:
+            switching.undo(context, site, driver, plan.switch)
         switching.discard(driver, name, doubt)
     except Superseded:
         raise
     except Exception as error:  # noqa: BLE001 - as above
-        _log(begun, site, error)
+        _log(plan, site, error)
     return _Left(is_there=doubt.may_have_happened)
 
 
-def _log(begun: Begun, site: Site, error: Exception) -> None:
+def _log(plan: Plan, site: Site, error: Exception) -> None:
     exception = describe_exception(error)
-    log.warning("not_undone", deployment_id=begun.deployment_id, region=site.region_id, exception=exception)
+    log.warning("not_undone", deployment_id=plan.deployment_id, region=site.region_id, exception=exception)
 
 
 def _settle(session: Session, deployment: Deployment, left: _Left, *, now: datetime) -> None:
