@@ -67,10 +67,12 @@ def _put_back(context: Context, site: Site, plan: Plan) -> _Left:
         answer = session.get_one(JobDeployment, (plan.job_id, plan.deployment_id))
     if (answer.before or {}).get("state") != DeploymentState.DEPLOYED:
         return _Left()
-    material = opened(context.vault, plan.certificate, plan.key)
     try:
+        material = opened(context.vault, plan.certificate, plan.key)
         return _Left(held=site.driver().stage(material, owner=owner_of(plan.certificate)).ref)
-    except Exception as error:  # noqa: BLE001 - whatever a driver raises, the region must get an answer
+    except Superseded:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the vault or a driver raises, the region must get an answer
         _log(plan, site, error)
         return _Left(error=error)
 

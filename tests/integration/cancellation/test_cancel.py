@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from shared.config.regions import Region
 from shared.domain.scopes import Scope
@@ -252,6 +252,21 @@ def test_a_removal_that_cannot_be_undone_is_failed_and_says_why(fleet: Fleet) ->
     row = fleet.deployments(certificate_id)[SECOND]
     assert row.error is not None
     assert (row.state, row.error["code"], row.holds_slot) == ("failed", "unreachable", True)
+
+
+def test_a_removal_is_answered_for_though_the_key_to_undo_it_no_longer_opens(fleet: Fleet) -> None:
+    certificate_id = deployed(fleet)
+    job_id = fleet.change(rollout.remove_region, certificate_id, SECOND)
+    balancer(SECOND).faults.add("retire", OutcomeUnknown, after=True)
+    fleet.run()
+    with fleet.transaction() as session:
+        session.execute(update(Secret).where(Secret.purpose == Purpose.PRIVATE_KEY).values(ciphertext=b"changed"))
+    cancel(fleet, job_id)
+    settle_down(fleet)
+    must_be_over(fleet, job_id)
+    row = fleet.deployments(certificate_id)[SECOND]
+    assert row.error is not None
+    assert (row.state, row.error["code"], row.holds_slot) == ("failed", "secret_unreadable", True)
 
 
 def test_a_cancelled_deletion_leaves_a_certificate_that_can_be_used_and_deleted_again(fleet: Fleet) -> None:
