@@ -115,6 +115,8 @@ def _act(context: Context, site: Site, plan: Plan) -> Delivered:
     """Outside any transaction; the key lives only here, in memory, for the act's duration."""
     if plan.is_exhausted and not plan.switch:
         raise _worker_lost()
+    if plan.intent is Intent.REMOVE and plan.certificate.chain_pem is None:  # it was rejected, and never sent anywhere
+        return Delivered(deployment_id=plan.deployment_id, fence=plan.fence, remote_id=None, evidence=None)
     driver = site.driver()
     material = opened(context.vault, plan.certificate, plan.key)
     owner = owner_of(plan.certificate)

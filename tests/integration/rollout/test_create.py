@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from shared.domain.certificates import CertificateType
 from shared.events import log
 from shared.models import Event, Secret
+from shared.usecases import rollout
 from tests.support import pki
 from tests.support.fleet import REGIONS, Fleet, new_upload, server_upload
 
@@ -82,6 +84,20 @@ def test_a_rejected_upload_is_not_kept(fleet: Fleet) -> None:
     with fleet.transaction() as session:
         kept = select(Secret).where(Secret.purpose.in_(["upload", "private_key"]))
         assert session.execute(kept).first() is None
+
+
+@pytest.mark.parametrize("kind", list(CertificateType))
+def test_what_was_rejected_is_removed_from_a_region_that_never_had_it(
+    fleet: Fleet, tmp_path: Path, kind: CertificateType
+) -> None:
+    key = "nonsense" if kind is CertificateType.SERVER else None
+    _, certificate_id = fleet.submit(new_upload(type=kind, certificate="nonsense", private_key=key))
+    fleet.run()
+    job_id = fleet.change(rollout.remove_region, certificate_id, REGIONS[0])
+    fleet.run()
+    assert fleet.job(job_id).state == "succeeded"
+    assert fleet.deployments(certificate_id)[REGIONS[0]].state == "removed"
+    assert not (tmp_path / REGIONS[0]).exists()
 
 
 def test_the_same_content_twice_is_a_warning_that_names_the_twin(fleet: Fleet) -> None:
