@@ -133,12 +133,14 @@ def discard(driver: Driver, name: ObjectName, error: Exception) -> None:
 
 
 def retire_named(driver: Driver, name: ObjectName, *, remote_id: str | None) -> None:
-    """Also when we never learnt the remote id: the balancer is asked for the object's name, which is computed."""
+    """Also when we never learnt the remote id: the balancer is asked for the object's name, which is computed.
+
+    One that is not there is retired all the same: whoever was overtaken here and is still on his way to stage it meets
+    our fencing number at the balancer, which a look alone does not leave there.
+    """
     if remote_id is None:
         held = driver.snapshot().find(name)
-        if held is None:
-            return
-        remote_id = held.ref.remote_id
+        remote_id = held.ref.remote_id if held else name.label
     driver.retire(Ref(name=name, remote_id=remote_id))
 
 

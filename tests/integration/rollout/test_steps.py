@@ -13,6 +13,7 @@ from shared.domain.certificates import Material
 from shared.errors import Busy
 from shared.models import Event
 from shared.usecases import rollout, steps
+from shared.usecases.cancellation import cancel_job
 from shared.usecases.deployment import work_on
 from shared.usecases.driver import Driver, Owner, Ref, Staged
 from shared.usecases.driver_registry import build_driver
@@ -127,6 +128,31 @@ def test_who_loses_the_region_in_a_batch_does_nothing_more_of_it(fleet: Fleet, s
     work_in_region(fleet.context, fleet.tools, REGION)
     assert Counter(retired) == Counter(removed) + Counter(removed[1:2] if slow == "retire" else [])
     assert {fleet.deployments(each)[REGION].state for each in removed} == {"removed"}
+
+
+def test_what_was_cancelled_after_its_worker_was_overtaken_does_not_come_there_late(fleet: Fleet) -> None:
+    """Whoever undoes it finds nothing, and must make his number known at the balancer all the same."""
+    submit(fleet, 1)
+    work_in_region(fleet.context, fleet.tools, REGION)
+    [(job_id, certificate_id)] = submit(fleet, 1)
+
+    class Late(Closed):
+        def fenced(self, fence: int) -> Late:
+            return Late(self.inner.fenced(fence))
+
+        def stage(self, material: Material, *, owner: Owner) -> Staged:
+            fleet.pass_time(fleet.context.settings.lease + timedelta(seconds=1))
+            with fleet.transaction() as session:
+                cancel_job(session, fleet.caller, job_id, now=fleet.now)
+            work_in_region(fleet.context, fleet.tools, REGION)
+            assert fleet.job(job_id).state == "cancelled"
+            return self.inner.stage(material, owner=owner)
+
+    fleet.driver_for = lambda region: Late(build_driver(region))  # type: ignore[assignment,return-value] # delegates
+    work_in_region(fleet.context, fleet.tools, REGION)
+    objects = build_driver(fleet.context.settings.regions[REGION]).snapshot().objects
+    assert certificate_id not in {one.ref.name.certificate_id for one in objects}
+    assert len(objects) == 1
 
 
 def test_a_retry_has_its_turn_though_more_becomes_due_all_the_time(fleet: Fleet) -> None:
