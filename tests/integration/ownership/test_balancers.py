@@ -26,6 +26,7 @@ from tests.support.fleet import Fleet, server_upload
 from tests.support.leased import REGION
 
 LEASE: Final = timedelta(seconds=60)
+SECOND: Final = timedelta(seconds=1)
 
 
 def take(fleet: Fleet) -> int:
@@ -54,6 +55,27 @@ def submit(fleet: Fleet, count: int) -> list[str]:
 def held_until(fleet: Fleet) -> datetime | None:
     with fleet.transaction() as session:
         return session.execute(select(Balancer.lease_until).where(Balancer.region == REGION)).scalar_one()
+
+
+def test_a_region_that_is_held_is_taken_by_nobody_before_the_lease_is_over(fleet: Fleet) -> None:
+    (certificate_id,) = submit(fleet, 1)
+    take(fleet)
+    fleet.pass_time(LEASE - SECOND)
+    with fleet.transaction() as session:
+        assert balancers.take(session, [REGION], now=fleet.now, until=fleet.now + LEASE) == []
+    with balancers.writing(fleet.context, REGION, clock=lambda: fleet.now) as fence:
+        assert fence is None
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert fleet.deployments(certificate_id)[REGION].attempt == 0
+    fleet.pass_time(SECOND)
+    work_in_region(fleet.context, fleet.tools, REGION)
+    assert fleet.deployments(certificate_id)[REGION].state == "deployed"
+
+
+def test_a_region_where_nothing_is_due_is_not_taken(fleet: Fleet) -> None:
+    with fleet.transaction() as session:
+        assert balancers.take(session, [REGION], now=fleet.now, until=fleet.now + LEASE) == []
+        assert session.get(Balancer, REGION) is None
 
 
 def test_whoever_was_overtaken_keeps_nothing_and_gives_nothing_back(fleet: Fleet) -> None:
