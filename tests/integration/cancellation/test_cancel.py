@@ -183,6 +183,17 @@ def test_a_region_that_failed_once_is_not_tried_again_and_what_it_left_is_undone
     assert objects(FIRST) == []
 
 
+def test_what_waits_for_another_try_is_undone_at_once_and_not_when_that_try_is_due(fleet: Fleet) -> None:
+    job_id, certificate_id = fleet.submit(server_upload(HOST, regions=[FIRST]))
+    balancer(FIRST).faults.add("stage", OutcomeUnknown, after=True)
+    fleet.run()
+    assert objects(FIRST) == [certificate_id]
+    cancel(fleet, job_id)
+    fleet.run()
+    must_be_over(fleet, job_id)
+    assert objects(FIRST) == []
+
+
 def test_what_cannot_be_undone_keeps_its_slot_until_a_retry_or_a_removal_ends_it(fleet: Fleet) -> None:
     job_id, certificate_id = validated(fleet)
     balancer(FIRST).faults.add("stage", OutcomeUnknown, after=True)
