@@ -12,6 +12,9 @@ from shared.domain.certificates import CertificateType
 from shared.events import log
 from shared.models import Event, Secret
 from shared.usecases import rollout
+from shared.usecases.jobs import NOT_BEFORE_VALIDATION
+from shared.usecases.region_work import work_in_region
+from shared.usecases.sweep import sweep
 from tests.support import pki
 from tests.support.fleet import REGIONS, Fleet, new_upload, server_upload
 
@@ -113,8 +116,6 @@ def test_the_same_content_twice_is_a_warning_that_names_the_twin(fleet: Fleet) -
 
 
 def test_while_the_broker_is_away_nothing_is_lost_and_the_sweep_brings_it(fleet: Fleet) -> None:
-    from shared.usecases.sweep import sweep  # noqa: PLC0415 - only here
-
     fleet.room.broken = True
     job_id, _ = fleet.submit(server_upload())
     fleet.run()
@@ -124,4 +125,18 @@ def test_while_the_broker_is_away_nothing_is_lost_and_the_sweep_brings_it(fleet:
         fleet.pass_time(timedelta(seconds=31))
         sweep(fleet.context, now=fleet.now)
         fleet.run()
+    assert fleet.job(job_id).state == "succeeded"
+
+
+def test_nothing_is_sent_before_the_upload_is_validated_however_long_that_takes(fleet: Fleet, tmp_path: Path) -> None:
+    job_id, certificate_id = fleet.submit(server_upload())
+    validation = list(fleet.room.waiting)
+    for _ in range(2):
+        fleet.pass_time(NOT_BEFORE_VALIDATION)
+        for region in REGIONS:
+            work_in_region(fleet.context, fleet.tools, region)
+        assert {(row.state, row.attempt) for row in fleet.deployments(certificate_id).values()} == {("pending", 0)}
+    assert not list(tmp_path.rglob("*.pem"))
+    fleet.room.waiting.extend(validation)
+    fleet.run()
     assert fleet.job(job_id).state == "succeeded"
