@@ -13,7 +13,7 @@ from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.domain.circuits import Circuit
 from shared.errors import Unreachable
-from shared.models import Balancer
+from shared.models import Balancer, Deployment, leases
 from shared.usecases import balancers
 from shared.usecases.circuits import Fuse
 from shared.usecases.driver import Driver, Owner, Staged
@@ -95,13 +95,24 @@ def test_whoever_was_overtaken_keeps_nothing_and_gives_nothing_back(fleet: Fleet
 
 def test_a_process_that_ends_hands_back_what_it_holds_and_nothing_that_another_has_taken_over(fleet: Fleet) -> None:
     overtaken, newest = take_twice(fleet)
+    with fleet.transaction() as session:
+        (row,) = leases.claim_due(session, {REGION: 1}, now=fleet.now, lease=LEASE)[REGION]
     stopping = Stopping()
     with stopping.holding(REGION, overtaken):
         assert hand_back(fleet.context, stopping, now=fleet.now) == []
     assert held_until(fleet) == fleet.now + LEASE
+    assert owned_until(fleet, row.id) == (fleet.now + LEASE, fleet.now + LEASE)
     with stopping.holding(REGION, newest):
         assert hand_back(fleet.context, stopping, now=fleet.now) == [REGION]
     assert held_until(fleet) is None
+    assert owned_until(fleet, row.id) == (None, fleet.now)
+
+
+def owned_until(fleet: Fleet, deployment_id: str) -> tuple[datetime | None, datetime | None]:
+    """And when the sweep will look at it."""
+    with fleet.transaction() as session:
+        row = session.get_one(Deployment, deployment_id)
+        return row.lease_until, row.next_wake_at
 
 
 def test_whoever_was_overtaken_says_nothing_about_the_regions_circuit(fleet: Fleet) -> None:
