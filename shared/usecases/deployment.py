@@ -115,7 +115,8 @@ def _act(context: Context, site: Site, plan: Plan) -> Delivered:
     """Outside any transaction; the key lives only here, in memory, for the act's duration."""
     if plan.is_exhausted and not plan.switch:
         raise _worker_lost()
-    if plan.intent is Intent.REMOVE and plan.certificate.chain_pem is None:  # it was rejected, and never sent anywhere
+    if plan.intent is Intent.REMOVE:
+        _remove(context, site, plan)
         return Delivered(deployment_id=plan.deployment_id, fence=plan.fence, remote_id=None, evidence=None)
     driver = site.driver()
     material = opened(context.vault, plan.certificate, plan.key)
@@ -123,15 +124,24 @@ def _act(context: Context, site: Site, plan: Plan) -> Delivered:
     name = ObjectName.of(material, owner)
     if plan.is_exhausted:
         raise _give_up(context, site, driver, plan, name)
-    if plan.intent is Intent.REMOVE:
-        switching.retire_named(driver, name, remote_id=plan.remote_id)
-        return Delivered(deployment_id=plan.deployment_id, fence=plan.fence, remote_id=None, evidence=None)
     staged = _found(driver, name, material) if plan.must_read_first else None
     staged = staged or driver.stage(material, owner=owner)
     if plan.switch:
         own = Owned(deployment_id=plan.deployment_id, fence=plan.fence)
         _replace(context, site, driver, plan.switch, own=own, staged=staged.ref, is_last=plan.is_last)
     return _delivered(driver, plan, staged, material, checked_at=site.tools.clock())
+
+
+def _remove(context: Context, site: Site, plan: Plan) -> None:
+    """By the name that it was staged under: a key that no longer opens keeps nobody from taking a certificate away."""
+    if plan.certificate.chain_pem is None:  # it was rejected, and never sent anywhere
+        return
+    owner = owner_of(plan.certificate)
+    if plan.label is not None:
+        name = ObjectName.parse(plan.label, account_id=owner.account_id)
+    else:
+        name = ObjectName.of(opened(context.vault, plan.certificate, plan.key), owner)
+    switching.retire_named(site.driver(), name, remote_id=plan.remote_id)
 
 
 def _found(driver: Driver, name: ObjectName, material: Material) -> Staged | None:

@@ -29,6 +29,8 @@ class Plan:
     job_id: str
     intent: Intent
     remote_id: str | None
+    label: str | None
+    """What the object is called there, where it was learnt (``ObjectName.label``)."""
     certificate: Certificate
     """Read, not tracked: its content never changes."""
     key: Secret | None = field(repr=False)
@@ -139,6 +141,7 @@ def _plan(session: Session, site: Site, claimed: _Joined, *, now: datetime) -> P
         key=claimed.key,
         intent=intent,
         remote_id=deployment.remote_id,
+        label=(deployment.evidence or {}).get("object"),
         is_last=deployment.attempt >= max_attempts,
         is_exhausted=is_exhausted,
         must_read_first=is_lost or must_read_first((deployment.error or {}).get("code")),

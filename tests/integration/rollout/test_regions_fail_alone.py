@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from sqlalchemy import update
 
 from shared.config.regions import Region
 from shared.domain.certificates import Material
 from shared.errors import Conflict, NotFound, OutcomeUnknown, Rejected, Unreachable
+from shared.models import Purpose, Secret
 from shared.usecases import rollout
 from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.driver_registry import build_driver
@@ -159,6 +161,17 @@ def test_removing_a_region_takes_the_files_away_and_frees_the_slot(fleet: Fleet,
     assert (row.state, row.holds_slot) == ("removed", False)
     assert not list((tmp_path / "us-west-1").rglob("*.key"))
     assert list((tmp_path / "cn-hangzhou").rglob("*.key"))
+
+
+def test_a_certificate_whose_key_no_longer_opens_is_removed_all_the_same(fleet: Fleet, tmp_path: Path) -> None:
+    _, certificate_id = fleet.submit(server_upload())
+    fleet.run()
+    with fleet.transaction() as session:
+        session.execute(update(Secret).where(Secret.purpose == Purpose.PRIVATE_KEY).values(ciphertext=b"changed"))
+    job_id = fleet.change(rollout.remove_certificate, certificate_id)
+    fleet.run()
+    assert fleet.job(job_id).state == "succeeded"
+    assert not list(tmp_path.rglob("*.key"))
 
 
 def test_a_removed_region_can_have_the_certificate_again(fleet: Fleet) -> None:
