@@ -13,22 +13,25 @@ _INSIST: Final = timedelta(seconds=1)
 
 
 @contextmanager
-def ended_after(patience: timedelta, connected: Callable[[], socket.socket | None]) -> Iterator[None]:
-    """Hang up when the block takes longer: whoever reads or writes there gets an ``OSError`` at once.
+def ended_after(patience: timedelta, connected: Callable[[], socket.socket | None]) -> Iterator[threading.Event]:
+    """Hang up when the block takes longer: whoever writes there gets an ``OSError`` at once, who reads an end.
 
-    ``connected``: the socket, as soon as there is one.
+    ``connected``: the socket, as soon as there is one. Yields whether it was hung up: for readers that would take an
+    end for a good one.
     """
     is_over = threading.Event()
+    has_hung_up = threading.Event()
 
     def watch() -> None:
         pause = patience
         while not is_over.wait(pause.total_seconds()):
+            has_hung_up.set()
             _hang_up(connected())
             pause = _INSIST  # it may have been connecting, to one address after another
 
     threading.Thread(target=watch, name="patience", daemon=True).start()
     try:
-        yield
+        yield has_hung_up
     finally:
         is_over.set()
 

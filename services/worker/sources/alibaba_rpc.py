@@ -91,9 +91,11 @@ def call(gateway: Gateway, action: str, parameters: Mapping[str, str], *, change
         raise Unreachable(f"No connection to {gateway.host} ({type(error).__name__}).") from error
     with closing(connection):
         try:
-            with ended_after(gateway.timeout, lambda: connection.sock):
+            with ended_after(gateway.timeout, lambda: connection.sock) as has_hung_up:
                 connection.request("POST", "/", body=body, headers=headers)
                 response = connection.getresponse()
+            if has_hung_up.is_set():  # http.client takes the end of a connection for the end of a head
+                raise TimeoutError
             with response:
                 status, content = response.status, _read(response, gateway.timeout)
         except (OSError, HTTPException) as error:
