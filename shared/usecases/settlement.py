@@ -41,8 +41,8 @@ def succeed(session: Session, deployment: Deployment, *, now: datetime) -> Fact:
     deployment.error = None
     if removed:
         deployment.holds_slot = False
-        deployment.remote_id = None
-        deployment.evidence = None
+        deployment.remote_id = deployment.evidence = None
+        deployment.drift = None  # nobody looks there any more, so nobody would find that it is well
     _answer(session, deployment, now=now)
     return jobs.region_fact(EventType.DEPLOYMENT_REMOVED if removed else EventType.DEPLOYMENT_SUCCEEDED, deployment)
 

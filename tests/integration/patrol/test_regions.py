@@ -12,9 +12,10 @@ from shared.domain.certificates import CertificateType
 from shared.domain.repairs import FIRST_PAUSE
 from shared.errors import Busy, OutcomeUnknown, QuotaExceeded, Replan, Unreachable
 from shared.models import Balancer, Deployment, Event, Listener, Secret
-from shared.usecases import balancers
+from shared.usecases import balancers, rollout
 from shared.usecases.driver import Listener as BoundListener
 from shared.usecases.driver import ObjectName, Owner
+from shared.usecases.figures import read_figures
 from shared.usecases.material import material_of, owner_of
 from shared.usecases.patrol import SOON
 from shared.usecases.region_patrol import look_at_region
@@ -119,6 +120,19 @@ def test_a_balancer_that_was_set_up_anew_drifts_in_every_account(fleet: Fleet) -
         (me.account_id, mine),
         (fleet.caller.account_id, theirs),
     }
+
+
+def test_what_drifted_when_it_was_removed_drifts_no_longer(fleet: Fleet) -> None:
+    certificate_id = deployed(fleet)
+    balancer(TOLD).wipe()
+    after_a_period(fleet)
+    assert deployment_of(fleet, certificate_id).drift is not None
+    fleet.change(rollout.remove_region, certificate_id, TOLD)
+    fleet.run()
+    row = deployment_of(fleet, certificate_id)
+    assert (row.state, row.drift) == ("removed", None)
+    with fleet.transaction() as session:
+        assert read_figures(session, now=fleet.now).drifting == 0
 
 
 def test_a_repaired_region_holds_a_lost_object_again_without_a_job(fleet: Fleet) -> None:
