@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from sqlalchemy import update
 
 from services.worker.drivers.directory import DirectoryDriver
 from shared.config.regions import Region
+from shared.models import Deployment
 from tests.contract.driver_kit import owner, server_material
 from tests.support.chaos.customers import Customers
 from tests.support.chaos.ledger import Outside, Report, read_ledger, unsettled
@@ -84,6 +86,13 @@ def test_each_lie_about_what_the_outside_saw_is_found(stack: ChaosStack, receive
     stack.kill(WORKERS[0], "beat-0")  # or they would put right what follows
     driver = directory_of(stack)
     held = driver.snapshot().objects[0].ref
+    say(stack, held.name.certificate_id, state="failed", holds_slot=True)  # nobody knows, and the row says so
+    assert report_of(stack, customers, receiver).untrue == []
+    say(stack, held.name.certificate_id, state="failed", holds_slot=False)
+    assert report_of(stack, customers, receiver).untrue == [
+        f"{held.name.certificate_id} lies in {REGION} and nobody says so"
+    ]
+    say(stack, held.name.certificate_id, state="deployed", holds_slot=True)
     driver.retire(held)
     assert report_of(stack, customers, receiver).untrue == [
         f"{held.name.certificate_id} is said to be deployed in {REGION} and is not there"
@@ -108,6 +117,13 @@ def test_a_run_in_which_hardly_anything_happened_is_found_to_prove_nothing() -> 
 def submit(customers: Customers, numbers: list[int] | range) -> None:
     for number in numbers:
         customers.create(number, random.Random(number))  # noqa: S311 - which of the one region
+
+
+def say(stack: ChaosStack, certificate_id: str, *, state: str, holds_slot: bool) -> None:
+    """The row says this of the region from now on."""
+    with stack.context.transaction() as session:
+        chosen = update(Deployment).where(Deployment.certificate_id == certificate_id)
+        session.execute(chosen.values(state=state, holds_slot=holds_slot))
 
 
 def outside(stack: ChaosStack, receiver: Receiver) -> Outside:

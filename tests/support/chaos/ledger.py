@@ -11,7 +11,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from shared.domain.rollout import FINAL_JOBS, DeploymentState, settle
@@ -143,12 +143,14 @@ def _lost_jobs(jobs: Sequence[Job], accepted: Accepted) -> list[str]:
 
 
 def _untrue_regions(session: Session, snapshots: dict[str, Snapshot]) -> list[str]:
+    """A row that is ``failed`` and keeps its quota slot says that nobody knows: the object may be there or not."""
     rows = session.execute(
-        select(Deployment.region, Deployment.certificate_id, Certificate.fingerprint_sha256)
+        select(Deployment, Certificate.fingerprint_sha256)
         .join(Certificate, Certificate.id == Deployment.certificate_id)
-        .where(Deployment.state == DeploymentState.DEPLOYED)
+        .where(or_(Deployment.state == DeploymentState.DEPLOYED, Deployment.holds_slot))
     ).all()
-    said = {(region, certificate_id, fingerprint) for region, certificate_id, fingerprint in rows}
+    known = {(row.region, row.certificate_id, fingerprint): row.state for row, fingerprint in rows}
+    said = {where for where, state in known.items() if state == DeploymentState.DEPLOYED}
     held = {
         (region, one.ref.name.certificate_id, one.fingerprint_sha256)
         for region, snapshot in snapshots.items()
@@ -156,7 +158,7 @@ def _untrue_regions(session: Session, snapshots: dict[str, Snapshot]) -> list[st
     }
     return [
         *(f"{where[1]} is said to be deployed in {where[0]} and is not there" for where in sorted(said - held)),
-        *(f"{where[1]} lies in {where[0]} and nobody says so" for where in sorted(held - said, key=str)),
+        *(f"{where[1]} lies in {where[0]} and nobody says so" for where in sorted(held - known.keys(), key=str)),
         *(f"{one.subject} in {name}: {one.kind}" for name, found in snapshots.items() for one in found.anomalies),
     ]
 
