@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Final
 
 import pytest
 from sqlalchemy import select
@@ -24,6 +24,7 @@ from shared.usecases.sweep import sweep
 from shared.usecases.validation import validate_job
 from tests.support.fleet import Fleet, server_upload
 from tests.support.leased import REGION
+from tests.support.wrapped_driver import WrappedDriver
 
 LEASE: Final = timedelta(seconds=60)
 SECOND: Final = timedelta(seconds=1)
@@ -130,22 +131,13 @@ def test_whoever_was_overtaken_at_work_begins_nothing_more_in_the_region(fleet: 
     certificates = submit(fleet, 2)
     staged: list[str] = []
 
-    class Overtaken:
-        def __init__(self, inner: Driver) -> None:
-            self._inner = inner
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._inner, name)
-
-        def fenced(self, _fence: int) -> Self:
-            return self
-
+    class Overtaken(WrappedDriver[Driver]):
         def stage(self, material: Material, *, owner: Owner) -> Staged:
             staged.append(owner.certificate_id)
             if len(staged) == 1:
                 fleet.pass_time(fleet.context.settings.lease)
                 take(fleet)
-            return self._inner.stage(material, owner=owner)
+            return self.inner.stage(material, owner=owner)
 
     def driver_for(declared: Region) -> Driver:
         return Overtaken(build_driver(declared))  # type: ignore[return-value] # delegates the rest

@@ -6,7 +6,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
 from sqlalchemy import update
@@ -20,6 +19,7 @@ from shared.usecases.driver_registry import build_driver
 from shared.usecases.validation import validate_job
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, build_fleet, region, server_upload
+from tests.support.wrapped_driver import WrappedDriver
 
 REGION = "cn-hangzhou"
 
@@ -45,20 +45,11 @@ def test_a_stale_worker_changes_nothing(fleet: Fleet) -> None:
     """While the first worker stages, its lease runs out and a second one does the work."""
     job_id, certificate_id, deployment_id = validated_deployment(fleet)
 
-    class Overtaken:
-        def __init__(self, inner: Driver) -> None:
-            self._inner = inner
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._inner, name)
-
-        def fenced(self, _fence: int) -> Self:
-            return self
-
+    class Overtaken(WrappedDriver[Driver]):
         def stage(self, material: Material, *, owner: Owner) -> Staged:
             fleet.pass_time(fleet.context.settings.lease + timedelta(seconds=1))
             fleet.work(deployment_id)
-            return self._inner.stage(material, owner=owner)
+            return self.inner.stage(material, owner=owner)
 
     def driver_for(declared: Region) -> Driver:
         return Overtaken(build_driver(declared))  # type: ignore[return-value] # delegates the rest

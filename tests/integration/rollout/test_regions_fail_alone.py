@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Self
 
 import pytest
 from sqlalchemy import update
@@ -20,27 +19,22 @@ from shared.usecases.driver import Driver, Owner, Staged
 from shared.usecases.driver_registry import build_driver
 from shared.usecases.sweep import sweep
 from tests.support.fleet import REGIONS, Fleet, new_caller, server_upload
+from tests.support.wrapped_driver import WrappedDriver
 
 SICK = "eu-central-1"
 
 
-class Shaky:
+class Shaky(WrappedDriver[Driver]):
     """A real directory region whose ``stage`` raises the given errors first."""
 
     def __init__(self, inner: Driver, errors: list[Exception]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._errors = errors
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._inner, name)
-
-    def fenced(self, _fence: int) -> Self:
-        return self
 
     def stage(self, material: Material, *, owner: Owner) -> Staged:
         if self._errors:
             raise self._errors.pop(0)
-        return self._inner.stage(material, owner=owner)
+        return self.inner.stage(material, owner=owner)
 
 
 def make_sick(fleet: Fleet, errors: list[Exception]) -> None:

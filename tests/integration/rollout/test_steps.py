@@ -21,6 +21,7 @@ from shared.usecases.region_work import work_in_region
 from shared.usecases.steps import Arrival, Step, Turn
 from shared.usecases.validation import validate_job
 from tests.support.fleet import Fleet, server_upload
+from tests.support.wrapped_driver import WrappedDriver
 
 REGION = "cn-hangzhou"
 
@@ -186,17 +187,8 @@ def test_a_retry_has_its_turn_though_more_becomes_due_all_the_time(fleet: Fleet)
     assert fleet.job(job_id).state == "succeeded"
 
 
-class Closed:
+class Closed(WrappedDriver[Driver]):
     """A region that takes nothing."""
-
-    def __init__(self, inner: Driver) -> None:
-        self.inner = inner
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-    def fenced(self, _fence: int) -> Closed:
-        return self
 
     def stage(self, _material: Material, *, owner: Owner) -> Staged:
         raise Busy(f"Closed for {owner.certificate_id}.")

@@ -25,6 +25,7 @@ from shared.usecases.validation import validate_job
 from shared.wakeups import Task
 from tests.support.fleet import Fleet, server_upload
 from tests.support.locks import PATIENCE_SECONDS, wait_until_somebody_waits_for_a_lock
+from tests.support.wrapped_driver import WrappedDriver
 
 REGION = "cn-hangzhou"
 
@@ -48,20 +49,14 @@ def generation(fleet: Fleet) -> int:
     return int(json.loads((path / "current" / "MANIFEST.json").read_text())["generation"])
 
 
-class Watched:
+class Watched(WrappedDriver[DirectoryDriver]):
     """A directory region; what it is asked to stage together, and what happens meanwhile."""
 
     def __init__(self, inner: Driver, calls: list[int], *, refused: Exception | None = None) -> None:
         assert isinstance(inner, DirectoryDriver)
-        self.inner = inner
+        super().__init__(inner)
         self.calls = calls
         self.refused = refused
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.inner, name)
-
-    def fenced(self, _fence: int) -> Watched:
-        return self
 
     def stage_all(self, wanted: Sequence[tuple[Material, Owner]]) -> list[Staged]:
         self.calls.append(len(wanted))
