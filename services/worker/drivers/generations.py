@@ -39,6 +39,8 @@ _FOOT: Final = "\n}}\n"
 _KNOWN_HEAD: Final = re.compile(rf'\{{"format": {_FORMAT}, "generation": (?P<generation>\d+), "objects": \{{\n')
 _NUMBER: Final = re.compile(r"[1-9][0-9]*")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_DAMAGE: Final = (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
+"""What reading a manifest ends with that is JSON of another shape; what is no JSON at all ends with a ValueError."""
 _READ_ATTEMPTS: Final = 20
 """A reader starts anew when its generation is collected under it; this often only if writers never pause."""
 _CERTIFICATE_ENDS: Final = "-----END CERTIFICATE-----"
@@ -283,7 +285,7 @@ def parse_manifest(content: bytes, *, known: Lines) -> tuple[Manifest, Lines]:
     text = content.decode()
     try:
         return _parse_lines(text, known)
-    except (ValueError, ArithmeticError, RecursionError):  # somebody laid it out anew, or it is damaged
+    except (ValueError, *_DAMAGE):  # somebody laid it out anew, or it is damaged
         return _parse_any(text), {}
 
 
@@ -299,10 +301,7 @@ def _parse_lines(text: str, known: Lines) -> tuple[Manifest, Lines]:
 
 def _parse_line(line: str) -> tuple[str, Record]:
     ((label, record),) = json.loads(f"{{{line}}}").items()
-    try:
-        return label, _parse_record(record)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it is no object of ours") from error
+    return label, _parse_record(record)
 
 
 def _parse_any(text: str) -> Manifest:
@@ -313,7 +312,7 @@ def _parse_any(text: str) -> Manifest:
             raise ValueError(f"it is of format {document['format']!r}, this version reads {_FORMAT}")
         objects = {str(label): _parse_record(record) for label, record in document["objects"].items()}
         return Manifest(generation=int(document["generation"]), objects=objects)
-    except (KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+    except _DAMAGE as error:
         raise ValueError(f"it is not a manifest ({type(error).__name__})") from error
 
 

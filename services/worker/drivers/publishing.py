@@ -124,8 +124,8 @@ class Publisher:
         unchanged = following.files.keys() - content.keys()
         _take_over(self.place.root / self.target if self.target else None, building, unchanged)
         for name, data in content.items():
-            _add(building, name, data, mode=following.files[name].mode, group_id=self.place.group_id)
-        _add(building, MANIFEST, following.encoded, mode=_MANIFEST_MODE, group_id=self.place.group_id)
+            _put_file(self.place, building / name, data, mode=following.files[name].mode)
+        _put_file(self.place, building / MANIFEST, following.encoded, mode=_MANIFEST_MODE)
         set_access(building, mode=_DIRECTORY_MODE, group_id=self.place.group_id)
         sync_directory(building)
 
@@ -196,7 +196,7 @@ def _room_for(place: Generations, generation: int) -> Path:
     """Where the generation is built: the directory of one that is not kept any longer, or an empty one.
 
     Whoever still reads the old one there misses its manifest, or a file of it, and begins anew at ``current``; so the
-    directory stays open to its readers, and nothing half-written lies in it (:func:`_add`).
+    directory stays open to its readers, and nothing half-written lies in it (:func:`_put_file`).
     """
     building = place.numbered / f"{_BUILDING}{generation}"
     past = [place.numbered / str(number) for number in place.numbers() if number <= generation - place.keep]
@@ -248,12 +248,12 @@ def _files(directory: Path) -> dict[str, int]:
         return {entry.name: entry.inode() for entry in entries if entry.is_file(follow_symlinks=False)}
 
 
-def _add(building: Path, name: str, content: bytes, *, mode: int, group_id: int | None) -> None:
-    """Write a file beside the directory, and move it there when it is whole."""
-    written = building.with_name(f"{building.name}.file")
+def _put_file(place: Generations, path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file beside the generations, and move it to its place in one when it is whole."""
+    written = place.numbered / f"{_BUILDING}file"
     try:
-        write_new(written, content, mode=mode, group_id=group_id)
-        written.rename(building / name)
+        write_new(written, content, mode=mode, group_id=place.group_id)
+        written.replace(path)
     except BaseException:
         written.unlink(missing_ok=True)
         raise
@@ -279,7 +279,6 @@ def _purge(place: Generations, standing: Manifest) -> None:
 
 def _drop_files(place: Generations, directory: Path, dropped: set[str]) -> None:
     """First out of the manifest, then off the disk: the older generation stays one that verifies."""
-    (directory / ".manifest.next").unlink(missing_ok=True)
     try:
         _rewrite_manifest(place, directory, dropped)
     except Corrupt:  # nobody can tell what an older generation without a manifest is: it is not worth keeping
@@ -294,6 +293,4 @@ def _rewrite_manifest(place: Generations, directory: Path, dropped: set[str]) ->
     old = place.read_manifest(f"{place.numbered.name}/{directory.name}")
     rest = {label: record for label, record in old.objects.items() if not dropped & set(record.files)}
     manifest = Manifest(generation=old.generation, objects=rest)
-    following = directory / ".manifest.next"
-    write_new(following, manifest.encoded, mode=_MANIFEST_MODE, group_id=place.group_id)
-    following.replace(directory / MANIFEST)
+    _put_file(place, directory / MANIFEST, manifest.encoded, mode=_MANIFEST_MODE)
