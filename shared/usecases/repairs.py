@@ -5,9 +5,9 @@ There, so that a recovery does not make us forget them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from sqlalchemy import select
@@ -112,7 +112,7 @@ def take_repair(deployment: Deployment, thing: str, *, now: datetime) -> bool:
     evidence = deployment.evidence or {}
     if "object" not in evidence:
         return False
-    known = {key: _recent(times, now=now) for key, times in evidence.get("repairs", {}).items()}
+    known = {key: recent_repairs(times, now=now) for key, times in _read(evidence).items()}
     made = known.get(thing, [])
     if not may_repair(made, now=now):
         return False
@@ -122,17 +122,16 @@ def take_repair(deployment: Deployment, thing: str, *, now: datetime) -> bool:
 
 def give_repair_back(deployment: Deployment, thing: str, *, taken_at: datetime) -> None:
     """The balancer was busy or away, and nothing was put right: the next patrol may try. The caller holds the row."""
-    repairs = (deployment.evidence or {}).get("repairs", {})
-    known = {key: [datetime.fromisoformat(at) for at in times] for key, times in repairs.items()}
+    known = _read(deployment.evidence or {})
     if taken_at in known.get(thing, []):
         known[thing].remove(taken_at)
         _write(deployment, known)
 
 
+def _read(evidence: Mapping[str, Any]) -> dict[str, list[datetime]]:
+    return {key: [datetime.fromisoformat(at) for at in times] for key, times in evidence.get("repairs", {}).items()}
+
+
 def _write(deployment: Deployment, repairs: dict[str, list[datetime]]) -> None:
     written = {key: [at.isoformat() for at in times] for key, times in repairs.items() if times}
     deployment.evidence = {**(deployment.evidence or {}), "repairs": written}
-
-
-def _recent(times: list[str], *, now: datetime) -> list[datetime]:
-    return recent_repairs((datetime.fromisoformat(at) for at in times), now=now)
